@@ -1,0 +1,16 @@
+"""Composition root of the ground daemon: no learning role, the duty of gathering."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ground_node.gatherer import Gatherer
+from orbitrain.machine import Machine
+from orbitrain.runtime.daemon import Composition, Node
+
+
+def _machines(node: Node) -> Mapping[str, Machine]:
+    return {}
+
+
+COMPOSITION = Composition("ground", _machines, Gatherer)

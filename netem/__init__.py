@@ -1,0 +1,1 @@
+"""The link emulator: it will replay the contact plan on real packets."""

@@ -1,0 +1,1 @@
+"""orbitrain: learning across satellites, ground stations and devices."""

@@ -1,0 +1,271 @@
+"""The `orbitrain` command."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orbitrain.contacts.plan import ContactPlan
+from orbitrain.display import Display, show_result
+from orbitrain.learning.outcome import JobError
+from orbitrain.outputs import RunFolder, load_plan, replace_bytes
+from orbitrain.planning import build_plan
+from orbitrain.runtime.clock import SECOND_NS, utc_stamp, wall_s
+from orbitrain.scenario import Scenario, ScenarioError, load_scenario
+from orbitrain.testbed.run import Interrupted, accuracy_rows, collect, run_daemons
+from orbitrain.testbed.supervisor import DaemonFailed
+from orbitrain.virtual import Setting, workshop
+
+app = typer.Typer(
+    help="Learning across satellites, ground stations and devices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+plan_app = typer.Typer(help="Contact plans.", no_args_is_help=True)
+app.add_typer(plan_app, name="plan")
+
+
+class Links(StrEnum):
+    """How links are made."""
+
+    AUTO = "auto"
+    KERNEL = "kernel"
+    TUN = "tun"
+    NONE = "none"
+
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="The scenario's TOML file.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; runs/NAME-UTC.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Instead of the scenario's.")]
+NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Do not repeat the scenario isolated.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Only the final table.")]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", metavar="FILE", help="A plan of this scenario, made before.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    setting: Setting
+    folder: RunFolder
+    finished: dict[str, Any] | None
+
+
+def _prepare(file: Path, out: Path | None, seed: int | None, plan_file: Path | None, driver: str) -> _Run:
+    """Everything that can be wrong with what the user gave, before anything starts."""
+    scenario = load_scenario(file)
+    seed = scenario.seed if seed is None else seed
+    plan = load_plan(plan_file) if plan_file is not None else None
+    if plan is not None:
+        _check_plan(plan, scenario, plan_file)
+    folder = RunFolder(out if out is not None else Path("runs") / f"{scenario.name}-{utc_stamp()}")
+    kept = load_plan(folder.plan) if folder.plan.exists() and folder.identity.exists() else None
+    if plan is None:
+        plan = kept if kept is not None else _built(scenario, file)
+    setting = Setting(scenario, str(file), file.parent, seed, plan)
+    if not folder.identity.exists():
+        # A task that cannot be used must be known before anything is written.
+        with workshop(setting) as shop:
+            shop.initial()
+    finished = folder.claim({"scenario_sha256": scenario.sha256, "seed": seed, "driver": driver})
+    if kept is not None:
+        _check_plan(kept, scenario, folder.plan)
+    return _Run(setting, folder, finished)
+
+
+def _built(scenario: Scenario, file: Path) -> ContactPlan:
+    try:
+        return build_plan(scenario)
+    except ValueError as error:
+        raise ScenarioError(f"{file}: {error}") from None
+
+
+def _check_plan(plan: ContactPlan, scenario: Scenario, file: Path | None) -> None:
+    if plan.scenario_sha256 != scenario.sha256:
+        raise ScenarioError(
+            f"{file}: scenario_sha256: is the plan of another scenario "
+            f"({plan.scenario_sha256[:12]}, not {scenario.sha256[:12]})"
+        )
+
+
+def _result(
+    run: _Run, driver: str, links: str, scenario_ns: int, wall_seconds: float, restarts: int
+) -> dict[str, Any]:
+    scenario = run.setting.scenario
+    return {
+        "scenario": scenario.name,
+        "protocol": scenario.protocol.name,
+        "seed": run.setting.seed,
+        "links": links,
+        "driver": driver,
+        "plan_sha256": run.setting.plan.sha256,
+        "scenario_seconds": round(scenario_ns / SECOND_NS, 3),
+        "wall_seconds": round(wall_seconds, 3),
+        "restarts": restarts,
+    }
+
+
+def _isolated(run: _Run, wanted: bool, console: Console, quiet: bool) -> dict[str, Any] | None:
+    """Accuracy of the same regions when nothing is mixed, in virtual time."""
+    if not wanted:
+        return None
+    if not quiet:
+        console.print("repeating the scenario with alpha = 0 in virtual time", highlight=False)
+    with workshop(run.setting) as shop:
+        accuracy: dict[str, Any] | None = shop.simulate(shop.initial(), alpha=0.0).summary["accuracy"]
+    return accuracy
+
+
+_ORDER = (
+    "scenario protocol seed links driver plan_sha256 scenario_seconds wall_seconds rounds accuracy "
+    "isolated_accuracy updates carries bytes restarts overruns model_sha256"
+).split()
+
+
+def _finish(run: _Run, result: dict[str, Any], console: Console) -> None:
+    ordered = {key: result[key] for key in _ORDER}
+    run.folder.write_result(ordered)
+    show_result(ordered, str(run.folder.path), console)
+
+
+@app.command("run")
+def run_command(
+    scenario: ScenarioFile,
+    out: Out = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="R", help="Scenario seconds per wall second.")
+    ] = None,
+    seed: Seed = None,
+    links: Annotated[Links, typer.Option("--links", help="auto picks the first that works.")] = Links.AUTO,
+    no_baseline: NoBaseline = False,
+    quiet: Quiet = False,
+    plan: PlanFile = None,
+) -> None:
+    """Run a scenario on real processes on this host."""
+    console = Console()
+    if links in (Links.KERNEL, Links.TUN):
+        raise ScenarioError(f"--links: {links.value} is not there yet, allowed are auto and none")
+    if rate is not None and not 0 < rate <= 100_000:
+        raise ScenarioError(f"--rate: must be greater than 0 and at most 100000, not {rate:g}")
+    run = _prepare(scenario, out, seed, plan, "daemons")
+    if run.finished is not None:
+        show_result(run.finished, str(run.folder.path), console)
+        return
+    if links is Links.AUTO and not quiet:
+        console.print("links: none (contacts gated by the plan, nothing shaped)", highlight=False)
+    speed = rate if rate is not None else run.setting.scenario.clock.rate
+    with Display(run.setting.scenario, console, quiet) as display:
+        ended = run_daemons(run.setting, run.folder, speed, display)
+    entries, _, summary = collect(run.setting, run.folder)
+    del entries
+    isolated = _isolated(run, not no_baseline, console, quiet)
+    head = _result(run, "daemons", "none", ended.scenario_ns, ended.wall_seconds, ended.restarts)
+    _finish(run, {**head, **summary, "isolated_accuracy": isolated}, console)
+
+
+@app.command("sim")
+def sim_command(
+    scenario: ScenarioFile,
+    out: Out = None,
+    seed: Seed = None,
+    no_baseline: NoBaseline = False,
+    quiet: Quiet = False,
+    plan: PlanFile = None,
+) -> None:
+    """Run a scenario in virtual time, with real training."""
+    console = Console()
+    run = _prepare(scenario, out, seed, plan, "sim")
+    if run.finished is not None:
+        show_result(run.finished, str(run.folder.path), console)
+        return
+    begun_s = wall_s()
+    run.folder.write_plan(run.setting.plan)
+    with workshop(run.setting) as shop, Display(run.setting.scenario, console, quiet) as display:
+        progress = run.setting.progress()
+        newest: dict[str, float] = {}
+
+        def watch(node: str, event: Any, scores: Any) -> None:
+            progress.see(event, node)
+            if event.kind == "aggregated":
+                newest[event.fields["region"]] = scores[event.fields["digest"]]
+                display("progress", {"rounds": progress.rounds(), "accuracy": newest})
+            display("event", {"node": node, "event": event.kind, "fields": event.fields})
+            display("time", {"t_ns": event.t_ns, "restarts": 0})
+
+        done = shop.simulate(shop.initial(), watch=watch)
+        run.folder.write_events(done.entries)
+        run.folder.write_metrics(
+            sorted(accuracy_rows(done.entries, done.evaluations, run.setting.scenario.ground.name))
+        )
+        run.folder.write_models(done.models)
+    isolated = _isolated(run, not no_baseline, console, quiet)
+    head = _result(run, "sim", "none", done.scenario_ns, wall_s() - begun_s, 0)
+    _finish(run, {**head, **done.summary, "isolated_accuracy": isolated}, console)
+
+
+@plan_app.command("build")
+def plan_build(
+    scenario: ScenarioFile,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it.")] = Path(
+        "plan.json"
+    ),
+) -> None:
+    """Compute a scenario's contact plan."""
+    plan = _built(load_scenario(scenario), scenario)
+    try:
+        replace_bytes(out, plan.to_json())
+    except OSError as error:
+        raise ScenarioError(f"{out}: --out: cannot be written: {error.strerror}") from None
+    print(f"{out}: {len(plan.contacts)} contacts, {len(plan.nodes)} nodes, sha256 {plan.sha256}")
+
+
+@plan_app.command("show")
+def plan_show(plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")]) -> None:
+    """Show a plan's contacts, one line a pass."""
+    console = Console()
+    loaded = load_plan(plan)
+    console.print(
+        f"plan version {loaded.version}, epoch {loaded.epoch}, {loaded.duration_ns / SECOND_NS:g} s, "
+        f"{len(loaded.nodes)} nodes, {len(loaded.contacts)} contacts, sha256 {loaded.sha256}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table()
+    for column in ("source", "destination", "class", "start s", "end s", "length s", "delay ms", "Mbit/s"):
+        table.add_column(column, justify="right" if column.endswith("s") and " " in column else "left")
+    for contact in loaded.contacts:
+        delays = [sample.delay_ns / 1e6 for sample in contact.samples]
+        table.add_row(
+            contact.source,
+            contact.destination,
+            contact.link_class,
+            f"{contact.start_ns / SECOND_NS:.3f}",
+            f"{contact.end_ns / SECOND_NS:.3f}",
+            f"{(contact.end_ns - contact.start_ns) / SECOND_NS:.1f}",
+            f"{min(delays):.2f}..{max(delays):.2f}",
+            f"{contact.samples[0].rate_bps / 1e6:g}",
+        )
+    console.print(table)
+
+
+def main() -> None:
+    """Entry point: one line and exit code 2 for what the user can mend."""
+    try:
+        app()
+    except ScenarioError as error:
+        print(f"orbitrain: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted:
+        print("orbitrain: stopped; the same command with this --out goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except (DaemonFailed, JobError) as error:
+        print(f"orbitrain: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,709 @@
+"""The contact plan: the one file that says which node can talk to which, when, how far and how fast.
+
+It is computed once, offline; daemons, link shaping and simulator read the same bytes. Times are integer
+nanoseconds of scenario time (0 at the plan's epoch), rates are integer bit/s at the link layer, delays
+integer nanoseconds one way.
+
+The file is JSON: {version, sha256, scenario_sha256, epoch, duration_ns, nodes [{name, kind}], contacts
+[{source, destination, class, start_ns, end_ns, samples [{t_ns, delay_ns, rate_bps, loss {mean, burst}}]}]}.
+`sha256` is taken of the document without that key, as `json.dumps(sort_keys=True, separators=(",", ":"),
+ensure_ascii=True)` writes it, with the two loss numbers as floats.
+
+Standard library only: a daemon that only carries loads this and no numpy.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import re
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import pairwise
+from typing import Final, Literal, NoReturn
+
+PLAN_VERSION: Final = 1
+NODE_KINDS: Final = ("satellite", "ground", "device")
+LINK_CLASSES: Final = ("service", "feeder", "intra_isl", "inter_isl")
+
+# Everything must fit the signed 64-bit integers of protobuf, SQLite and netlink (292 years in ns).
+LARGEST_INTEGER: Final = 2**63 - 1
+
+NodeKind = Literal["satellite", "ground", "device"]
+LinkClass = Literal["service", "feeder", "intra_isl", "inter_isl"]
+Window = tuple[int, int]
+
+_NAME = re.compile(r"[!-~]{1,64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_EPOCH = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.(\d{3}|\d{6}))?Z", re.ASCII)
+_NS_PER_S: Final = 1_000_000_000
+
+
+class PlanError(ValueError):
+    """The plan breaks a rule; the text is one line that names the field and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The state of a link at one instant; delay and rate run linearly to the next sample.
+
+    `loss_mean` is the fraction of packets lost (0 to 1) and `loss_burst` the mean length of a run of losses
+    in packets (1: single losses); both hold until the next sample.
+    """
+
+    t_ns: int
+    delay_ns: int
+    rate_bps: int
+    loss_mean: float
+    loss_burst: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """One direction of a link from `start_ns` (included) to `end_ns` (excluded).
+
+    `samples` (at least one, strictly ascending, inside the contact) are piecewise linear; before the first
+    and after the last one the nearest value holds.
+    """
+
+    source: str
+    destination: str
+    link_class: LinkClass
+    start_ns: int
+    end_ns: int
+    samples: tuple[Sample, ...]
+    _profile: _RateProfile | None = field(default=None, init=False, repr=False, compare=False)
+
+    def delay_ns_at(self, t_ns: int) -> int:
+        """One-way delay of a bit that leaves at `t_ns`, in ns, rounded to the nearest (half up)."""
+        left, right = self._around(t_ns)
+        return _interpolated(t_ns, left.t_ns, right.t_ns, left.delay_ns, right.delay_ns)
+
+    def rate_bps_at(self, t_ns: int) -> int:
+        """Rate at `t_ns` in bit/s, rounded to the nearest (half up)."""
+        left, right = self._around(t_ns)
+        return _interpolated(t_ns, left.t_ns, right.t_ns, left.rate_bps, right.rate_bps)
+
+    def sample_at(self, t_ns: int) -> Sample:
+        """The link state at `t_ns`: delay and rate interpolated, loss of the last sample not after it."""
+        left = self._around(t_ns)[0]
+        return Sample(t_ns, self.delay_ns_at(t_ns), self.rate_bps_at(t_ns), left.loss_mean, left.loss_burst)
+
+    def finish_ns(self, start_ns: int, size_bytes: int) -> int | None:
+        """The first whole ns at which the last bit has left the sender; None when the contact ends before.
+
+        Sending starts at `start_ns`, or at the contact's start where that is later. The piecewise-linear rate
+        is integrated in exact rational arithmetic, so every machine gets the same answer. ValueError for a
+        negative size.
+        """
+        if size_bytes < 0:
+            raise ValueError(f"size_bytes: must be 0 or more, not {size_bytes}")
+        start_ns = max(start_ns, self.start_ns)
+        if start_ns > self.end_ns:
+            return None
+        return self._rates().finish_ns(start_ns, size_bytes * 8 * _NS_PER_S)
+
+    def volume_bytes(self, from_ns: int, to_ns: int) -> int:
+        """Whole bytes that can leave the sender between two instants, as far as they lie in the contact."""
+        from_ns, to_ns = max(from_ns, self.start_ns), min(to_ns, self.end_ns)
+        if from_ns >= to_ns:
+            return 0
+        rates = self._rates()
+        from_numerator, from_denominator = rates.doubled_volume(from_ns)
+        to_numerator, to_denominator = rates.doubled_volume(to_ns)
+        difference = to_numerator * from_denominator - from_numerator * to_denominator
+        return difference // (from_denominator * to_denominator * 2 * 8 * _NS_PER_S)
+
+    def _around(self, t_ns: int) -> tuple[Sample, Sample]:
+        samples = self.samples
+        index = bisect_right(samples, t_ns, key=_sample_time)
+        return samples[max(index - 1, 0)], samples[min(index, len(samples) - 1)]
+
+    def _rates(self) -> _RateProfile:
+        # Built on first use: a daemon asks this of a handful of the plan's tens of thousands of contacts.
+        if self._profile is None:
+            object.__setattr__(self, "_profile", _RateProfile.of(self))
+        assert self._profile is not None
+        return self._profile
+
+
+@dataclass(frozen=True, slots=True)
+class _RateProfile:
+    """Running integral of a contact's rate over knots that cover all of it.
+
+    `doubled` is twice the volume, in bit * 1e-9, from the contact's start to each knot: the factor two makes
+    the trapezoids whole numbers.
+    """
+
+    t_ns: tuple[int, ...]
+    rate_bps: tuple[int, ...]
+    doubled: tuple[int, ...]
+
+    @staticmethod
+    def of(contact: Contact) -> _RateProfile:
+        knots = [(sample.t_ns, sample.rate_bps) for sample in contact.samples]
+        if knots[0][0] > contact.start_ns:
+            knots.insert(0, (contact.start_ns, knots[0][1]))
+        if knots[-1][0] < contact.end_ns:
+            knots.append((contact.end_ns, knots[-1][1]))
+        doubled = [0]
+        for (t0, rate0), (t1, rate1) in pairwise(knots):
+            doubled.append(doubled[-1] + (rate0 + rate1) * (t1 - t0))
+        return _RateProfile(tuple(t for t, _ in knots), tuple(rate for _, rate in knots), tuple(doubled))
+
+    def doubled_volume(self, t_ns: int) -> tuple[int, int]:
+        """Twice the volume from the contact's start to `t_ns`, as (numerator, denominator)."""
+        index = min(bisect_right(self.t_ns, t_ns), len(self.t_ns) - 1) - 1
+        span, slope = self._segment(index)
+        past = t_ns - self.t_ns[index]
+        return self.doubled[index] * span + 2 * self.rate_bps[index] * past * span + slope * past * past, span
+
+    def finish_ns(self, start_ns: int, volume: int) -> int | None:
+        if volume == 0:
+            return start_ns
+        numerator, denominator = self.doubled_volume(start_ns)
+        wanted = numerator + 2 * volume * denominator  # of doubled * denominator
+        if self.doubled[-1] * denominator < wanted:
+            return None
+        # The segment in which the wanted volume is reached: the last knot that is still short of it.
+        index = bisect_right(self.doubled, (wanted - 1) // denominator) - 1
+        span, slope = self._segment(index)
+        missing = wanted - self.doubled[index] * denominator  # > 0
+        rate_bps = self.rate_bps[index]
+        if slope == 0:
+            past = -(-missing // (2 * rate_bps * denominator))
+        else:
+            past = _first_past(rate_bps, slope, span, missing * span, denominator)
+        return self.t_ns[index] + past
+
+    def _segment(self, index: int) -> tuple[int, int]:
+        return self.t_ns[index + 1] - self.t_ns[index], self.rate_bps[index + 1] - self.rate_bps[index]
+
+
+def _first_past(rate_bps: int, slope: int, span: int, missing: int, denominator: int) -> int:
+    # The volume is a quadratic of the time past the knot and grows throughout, as rates are positive: halving
+    # the interval finds the first whole ns in some 40 exact steps, with no root to round.
+    low, high = 0, span  # too early, enough
+    while high - low > 1:
+        middle = (low + high) // 2
+        if (2 * rate_bps * middle * span + slope * middle * middle) * denominator >= missing:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNode:
+    """A node of the scenario; `kind` is satellite, ground or device."""
+
+    name: str
+    kind: NodeKind
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    starts_ns: list[int]
+    contacts: list[Contact]
+
+
+@dataclass(frozen=True, slots=True)
+class ContactPlan:
+    """All contacts of a scenario from 0 to `duration_ns`, with an index; immutable, safe to share.
+
+    `epoch` is the UTC instant of scenario time 0, ISO 8601 with a final Z. Contacts may be given in any order
+    and are kept sorted by (start_ns, source, destination); contacts of one directed pair never overlap. A
+    broken rule raises PlanError. A query about a name the plan does not know answers that there is nothing.
+    """
+
+    version: int
+    scenario_sha256: str
+    epoch: str
+    duration_ns: int
+    nodes: tuple[PlanNode, ...]
+    contacts: tuple[Contact, ...]
+    _sha256: str | None = field(default=None, init=False, repr=False, compare=False)
+    _pairs: dict[tuple[str, str], _Pair] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _of_node: dict[str, list[Contact]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _neighbours: dict[str, tuple[str, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", tuple(self.nodes))
+        object.__setattr__(self, "contacts", tuple(sorted(self.contacts, key=_contact_order)))
+        self._check_header()
+        self._index_contacts()
+
+    # --- identity and file ----------------------------------------------------------------------------------
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits that name this plan: of its canonical JSON without the key `sha256`."""
+        if self._sha256 is None:
+            digest = hashlib.sha256(_canonical_text(self).encode("ascii")).hexdigest()
+            object.__setattr__(self, "_sha256", digest)
+        assert self._sha256 is not None
+        return self._sha256
+
+    def to_json(self) -> bytes:
+        """The plan's file: a line per top-level key, node and contact, ASCII; same plan, same bytes."""
+        head = {
+            "version": self.version,
+            "sha256": self.sha256,
+            "scenario_sha256": self.scenario_sha256,
+            "epoch": self.epoch,
+            "duration_ns": self.duration_ns,
+        }
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+        lines.append(_json_list("nodes", [json.dumps(_node_document(node)) for node in self.nodes]))
+        lines.append(
+            _json_list("contacts", [json.dumps(_contact_document(contact)) for contact in self.contacts])
+        )
+        return ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii")
+
+    @staticmethod
+    def from_json(data: bytes) -> ContactPlan:
+        """The plan in a file's bytes; PlanError says in one line which field is wrong and what is allowed."""
+        # Loading makes a million small objects and no cycle: the collector would walk the growing heap again
+        # and again, which is half of the time.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return _read_plan(_parsed(data))
+        finally:
+            if collecting:
+                gc.enable()
+
+    # --- queries --------------------------------------------------------------------------------------------
+
+    def contacts_of(self, node: str) -> tuple[Contact, ...]:
+        """Contacts that the node is source or destination of, in plan order."""
+        return tuple(self._of_node.get(node, ()))
+
+    def between(self, source: str, destination: str) -> tuple[Contact, ...]:
+        """Contacts of one directed pair, in time order."""
+        pair = self._pairs.get((source, destination))
+        return tuple(pair.contacts) if pair else ()
+
+    def active(self, source: str, destination: str, t_ns: int) -> Contact | None:
+        """The contact with start_ns <= t_ns < end_ns, if there is one."""
+        pair = self._pairs.get((source, destination))
+        if pair is None:
+            return None
+        index = bisect_right(pair.starts_ns, t_ns) - 1
+        if index < 0 or pair.contacts[index].end_ns <= t_ns:
+            return None
+        return pair.contacts[index]
+
+    def next_contact(self, source: str, destination: str, t_ns: int) -> Contact | None:
+        """The contact active at `t_ns`, else the first one that starts later."""
+        pair = self._pairs.get((source, destination))
+        if pair is None:
+            return None
+        index = bisect_right(pair.starts_ns, t_ns)
+        if index > 0 and pair.contacts[index - 1].end_ns > t_ns:
+            index -= 1
+        return pair.contacts[index] if index < len(pair.contacts) else None
+
+    def neighbours(self, node: str) -> tuple[str, ...]:
+        """Names of all nodes that the node ever has a contact with, in either direction, sorted."""
+        return self._neighbours.get(node, ())
+
+    def windows(self, a: str, b: str) -> tuple[Window, ...]:
+        """Disjoint (start_ns, end_ns), ascending, with both directions active; windows that touch are one."""
+        return intersected(_merged(self.between(a, b)), _merged(self.between(b, a)))
+
+    def shifted(self, offset_ns: int) -> ContactPlan:
+        """The plan with every contact `offset_ns` later (earlier when negative), the duration unchanged.
+
+        What leaves [0, duration_ns] is cut off: a contact across the edge is clipped, one outside is gone.
+        """
+        moved = (_moved(contact, offset_ns, self.duration_ns) for contact in self.contacts)
+        return replace(self, contacts=tuple(contact for contact in moved if contact is not None))
+
+    # --- rules ----------------------------------------------------------------------------------------------
+
+    def _check_header(self) -> None:
+        if self.version != PLAN_VERSION:
+            raise PlanError(f"version: must be {PLAN_VERSION}, not {self.version}")
+        if not _SHA256.fullmatch(self.scenario_sha256):
+            raise PlanError("scenario_sha256: must be 64 lower-case hex digits")
+        _check_epoch(self.epoch)
+        if not 1 <= self.duration_ns <= LARGEST_INTEGER:
+            raise PlanError(f"duration_ns: must be 1 to {LARGEST_INTEGER}, not {self.duration_ns}")
+        names: set[str] = set()
+        for index, node in enumerate(self.nodes):
+            if not _NAME.fullmatch(node.name):
+                raise PlanError(
+                    f"nodes[{index}].name: must be 1 to 64 printable ASCII characters without spaces, "
+                    f"not {node.name!r}"
+                )
+            if node.kind not in NODE_KINDS:
+                raise PlanError(f"nodes[{index}].kind: must be {_choices(NODE_KINDS)}, not {node.kind!r}")
+            if node.name in names:
+                raise PlanError(f"nodes[{index}].name: must be unique, {node.name!r} is there already")
+            names.add(node.name)
+
+    def _index_contacts(self) -> None:
+        names = {node.name for node in self.nodes}
+        partners: dict[str, set[str]] = {}
+        for index, contact in enumerate(self.contacts):
+            _check_contact(f"contacts[{index}]", contact, names, self.duration_ns)
+            source, destination = contact.source, contact.destination
+            pair = self._pairs.get((source, destination))
+            if pair is None:
+                pair = self._pairs[source, destination] = _Pair([], [])
+                partners.setdefault(source, set()).add(destination)
+                partners.setdefault(destination, set()).add(source)
+            elif contact.start_ns < pair.contacts[-1].end_ns:
+                raise PlanError(
+                    f"contacts[{index}].start_ns: must not be before the end ({pair.contacts[-1].end_ns}) of "
+                    f"the earlier contact from {source} to {destination}, not {contact.start_ns}"
+                )
+            pair.starts_ns.append(contact.start_ns)
+            pair.contacts.append(contact)
+            self._of_node.setdefault(source, []).append(contact)
+            self._of_node.setdefault(destination, []).append(contact)
+        self._neighbours.update({name: tuple(sorted(others)) for name, others in partners.items()})
+
+
+def intersected(a: tuple[Window, ...], b: tuple[Window, ...]) -> tuple[Window, ...]:
+    """The instants in both of two ascending, disjoint sequences of (start_ns, end_ns)."""
+    common: list[Window] = []
+    i = j = 0
+    while i < len(a) and j < len(b):
+        start_ns, end_ns = max(a[i][0], b[j][0]), min(a[i][1], b[j][1])
+        if start_ns < end_ns:
+            common.append((start_ns, end_ns))
+        if a[i][1] < b[j][1]:
+            i += 1
+        else:
+            j += 1
+    return tuple(common)
+
+
+def _merged(contacts: tuple[Contact, ...]) -> tuple[Window, ...]:
+    windows: list[Window] = []
+    for contact in contacts:
+        if windows and windows[-1][1] == contact.start_ns:
+            windows[-1] = (windows[-1][0], contact.end_ns)
+        else:
+            windows.append((contact.start_ns, contact.end_ns))
+    return tuple(windows)
+
+
+def _moved(contact: Contact, offset_ns: int, duration_ns: int) -> Contact | None:
+    start_ns = max(contact.start_ns + offset_ns, 0)
+    end_ns = min(contact.end_ns + offset_ns, duration_ns)
+    if start_ns >= end_ns:
+        return None
+    samples = [replace(sample, t_ns=sample.t_ns + offset_ns) for sample in contact.samples]
+    if samples[0].t_ns < start_ns:
+        cut = replace(contact.sample_at(start_ns - offset_ns), t_ns=start_ns)
+        samples = [cut, *(sample for sample in samples if sample.t_ns > start_ns)]
+    if samples[-1].t_ns > end_ns:
+        cut = replace(contact.sample_at(end_ns - offset_ns), t_ns=end_ns)
+        samples = [*(sample for sample in samples if sample.t_ns < end_ns), cut]
+    return replace(contact, start_ns=start_ns, end_ns=end_ns, samples=tuple(samples))
+
+
+def _interpolated(t_ns: int, t0_ns: int, t1_ns: int, value0: int, value1: int) -> int:
+    if t_ns <= t0_ns or value0 == value1:
+        return value0
+    if t_ns >= t1_ns:
+        return value1
+    span = t1_ns - t0_ns
+    return value0 + (2 * (value1 - value0) * (t_ns - t0_ns) + span) // (2 * span)
+
+
+def _sample_time(sample: Sample) -> int:
+    return sample.t_ns
+
+
+def _contact_order(contact: Contact) -> tuple[int, str, str]:
+    return contact.start_ns, contact.source, contact.destination
+
+
+# --- rules for values ---------------------------------------------------------------------------------------
+
+
+def _check_epoch(epoch: str) -> None:
+    try:
+        if _EPOCH.fullmatch(epoch):
+            datetime.fromisoformat(epoch)
+            return
+    except ValueError:
+        pass
+    raise PlanError(f"epoch: must be a UTC instant such as 2026-01-01T00:00:00Z, not {epoch!r}")
+
+
+def _check_contact(where: str, contact: Contact, names: set[str], duration_ns: int) -> None:
+    for key, name in (("source", contact.source), ("destination", contact.destination)):
+        if name not in names:
+            raise PlanError(f"{where}.{key}: must be the name of a node, not {name!r}")
+    if contact.source == contact.destination:
+        raise PlanError(f"{where}.destination: must differ from source ({contact.source})")
+    if contact.link_class not in LINK_CLASSES:
+        raise PlanError(f"{where}.class: must be {_choices(LINK_CLASSES)}, not {contact.link_class!r}")
+    if contact.start_ns < 0:
+        raise PlanError(f"{where}.start_ns: must be 0 or more, not {contact.start_ns}")
+    if contact.end_ns <= contact.start_ns:
+        raise PlanError(f"{where}.end_ns: must be greater than start_ns ({contact.start_ns})")
+    if contact.end_ns > duration_ns:
+        raise PlanError(f"{where}.end_ns: must be at most duration_ns ({duration_ns}), not {contact.end_ns}")
+    if not contact.samples:
+        raise PlanError(f"{where}.samples: must have at least one sample")
+    earliest_ns = contact.start_ns
+    for index, sample in enumerate(contact.samples):
+        if not (
+            earliest_ns <= sample.t_ns <= contact.end_ns
+            and 0 <= sample.delay_ns <= LARGEST_INTEGER
+            and 1 <= sample.rate_bps <= LARGEST_INTEGER
+            and 0 <= sample.loss_mean <= 1
+            and 1 <= sample.loss_burst < float("inf")
+        ):
+            _refuse_sample(
+                f"{where}.samples[{index}]", sample, contact, first=index == 0, earliest_ns=earliest_ns
+            )
+        earliest_ns = sample.t_ns + 1
+
+
+def _refuse_sample(where: str, sample: Sample, contact: Contact, *, first: bool, earliest_ns: int) -> None:
+    if not contact.start_ns <= sample.t_ns <= contact.end_ns:
+        raise PlanError(
+            f"{where}.t_ns: must be inside the contact ({contact.start_ns} to {contact.end_ns}), "
+            f"not {sample.t_ns}"
+        )
+    if not first and sample.t_ns < earliest_ns:
+        raise PlanError(
+            f"{where}.t_ns: must be greater than the sample before ({earliest_ns - 1}), not {sample.t_ns}"
+        )
+    if not 0 <= sample.delay_ns <= LARGEST_INTEGER:
+        raise PlanError(f"{where}.delay_ns: must be 0 to {LARGEST_INTEGER}, not {sample.delay_ns}")
+    if not 1 <= sample.rate_bps <= LARGEST_INTEGER:
+        # 0 is how several link shapers spell "unlimited": an outage is the end of the contact.
+        raise PlanError(f"{where}.rate_bps: must be 1 to {LARGEST_INTEGER}, not {sample.rate_bps}")
+    if not 0 <= sample.loss_mean <= 1:
+        raise PlanError(f"{where}.loss.mean: must be 0 to 1, not {sample.loss_mean}")
+    if not 1 <= sample.loss_burst < float("inf") and not (sample.loss_mean == 0 and sample.loss_burst == 0):
+        raise PlanError(
+            f"{where}.loss.burst: must be 1 or more packets (0 where mean is 0), not {sample.loss_burst}"
+        )
+
+
+def _choices(values: tuple[str, ...]) -> str:
+    return ", ".join(values[:-1]) + " or " + values[-1]
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------
+
+_PLAN_KEYS = frozenset({"version", "sha256", "scenario_sha256", "epoch", "duration_ns", "nodes", "contacts"})
+_NODE_KEYS = frozenset({"name", "kind"})
+_CONTACT_KEYS = frozenset({"source", "destination", "class", "start_ns", "end_ns", "samples"})
+_SAMPLE_KEYS = frozenset({"t_ns", "delay_ns", "rate_bps", "loss"})
+_LOSS_KEYS = frozenset({"mean", "burst"})
+
+
+def _canonical_text(plan: ContactPlan) -> str:
+    # What json.dumps(document, sort_keys=True, separators=(",", ":")) gives, which a test holds it to,
+    # written out because sorting the keys of half a million samples is most of the time of loading a plan.
+    # Everything but names is a number or was checked against a pattern without characters to escape.
+    contacts = ",".join([_canonical_contact(contact) for contact in plan.contacts])
+    nodes = ",".join([f'{{"kind":"{node.kind}","name":{json.dumps(node.name)}}}' for node in plan.nodes])
+    return (
+        f'{{"contacts":[{contacts}],"duration_ns":{plan.duration_ns},"epoch":"{plan.epoch}",'
+        f'"nodes":[{nodes}],"scenario_sha256":"{plan.scenario_sha256}","version":{plan.version}}}'
+    )
+
+
+def _canonical_contact(contact: Contact) -> str:
+    samples = ",".join(
+        [
+            f'{{"delay_ns":{s.delay_ns},'
+            f'"loss":{{"burst":{float(s.loss_burst)!r},"mean":{float(s.loss_mean)!r}}},'
+            f'"rate_bps":{s.rate_bps},"t_ns":{s.t_ns}}}'
+            for s in contact.samples
+        ]
+    )
+    return (
+        f'{{"class":"{contact.link_class}","destination":{json.dumps(contact.destination)},'
+        f'"end_ns":{contact.end_ns},"samples":[{samples}],"source":{json.dumps(contact.source)},'
+        f'"start_ns":{contact.start_ns}}}'
+    )
+
+
+def _node_document(node: PlanNode) -> dict[str, object]:
+    return {"name": node.name, "kind": node.kind}
+
+
+def _contact_document(contact: Contact) -> dict[str, object]:
+    return {
+        "source": contact.source,
+        "destination": contact.destination,
+        "class": contact.link_class,
+        "start_ns": contact.start_ns,
+        "end_ns": contact.end_ns,
+        "samples": [
+            {
+                "t_ns": sample.t_ns,
+                "delay_ns": sample.delay_ns,
+                "rate_bps": sample.rate_bps,
+                "loss": {"mean": float(sample.loss_mean), "burst": float(sample.loss_burst)},
+            }
+            for sample in contact.samples
+        ],
+    }
+
+
+def _json_list(key: str, lines: list[str]) -> str:
+    if not lines:
+        return f'  "{key}": []'
+    return f'  "{key}": [\n    ' + ",\n    ".join(lines) + "\n  ]"
+
+
+def _parsed(data: bytes) -> object:
+    try:
+        return json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # also UnicodeDecodeError
+        raise PlanError(f"plan: must be JSON in UTF-8 ({error})") from None
+
+
+def _read_plan(value: object) -> ContactPlan:
+    document = _object(value, "", _PLAN_KEYS)
+    version = _integer(document["version"], "version")
+    if version != PLAN_VERSION:  # first: the rest of another version may look quite different
+        raise PlanError(f"version: must be {PLAN_VERSION}, not {version}")
+    stated_sha256 = _text(document["sha256"], "sha256")
+    nodes = tuple(_read_node(item, f"nodes[{i}]") for i, item in enumerate(_list(document["nodes"], "nodes")))
+    contacts = tuple(
+        _read_contact(item, f"contacts[{i}]")
+        for i, item in enumerate(_list(document["contacts"], "contacts"))
+    )
+    for index in range(1, len(contacts)):
+        if _contact_order(contacts[index]) < _contact_order(contacts[index - 1]):
+            raise PlanError(f"contacts[{index}]: must be in the order of start_ns, source, destination")
+    plan = ContactPlan(
+        version=version,
+        scenario_sha256=_text(document["scenario_sha256"], "scenario_sha256"),
+        epoch=_text(document["epoch"], "epoch"),
+        duration_ns=_integer(document["duration_ns"], "duration_ns"),
+        nodes=nodes,
+        contacts=contacts,
+    )
+    if plan.sha256 != stated_sha256:
+        raise PlanError(f"sha256: must be the digest of the plan ({plan.sha256}), not {stated_sha256!r}")
+    return plan
+
+
+def _read_node(value: object, where: str) -> PlanNode:
+    document = _object(value, where, _NODE_KEYS)
+    return PlanNode(
+        _text(document["name"], f"{where}.name"), _kind(_text(document["kind"], f"{where}.kind"), where)
+    )
+
+
+def _read_contact(value: object, where: str) -> Contact:
+    document = _object(value, where, _CONTACT_KEYS)
+    items = _list(document["samples"], f"{where}.samples")
+    return Contact(
+        source=_text(document["source"], f"{where}.source"),
+        destination=_text(document["destination"], f"{where}.destination"),
+        link_class=_link_class(_text(document["class"], f"{where}.class"), where),
+        start_ns=_integer(document["start_ns"], f"{where}.start_ns"),
+        end_ns=_integer(document["end_ns"], f"{where}.end_ns"),
+        samples=tuple([_read_sample(item, where, i) for i, item in enumerate(items)]),
+    )
+
+
+def _read_sample(value: object, where: str, index: int) -> Sample:
+    # The one hot spot of loading (ten samples a contact): plain type tests, and the path is only spelled out
+    # to refuse.
+    if type(value) is dict and value.keys() == _SAMPLE_KEYS:
+        loss = value["loss"]
+        if type(loss) is dict and loss.keys() == _LOSS_KEYS:
+            t_ns, delay_ns, rate_bps = value["t_ns"], value["delay_ns"], value["rate_bps"]
+            mean, burst = loss["mean"], loss["burst"]
+            integers = type(t_ns) is int and type(delay_ns) is int and type(rate_bps) is int
+            if integers and type(mean) is float and type(burst) is float:
+                return Sample(t_ns, delay_ns, rate_bps, mean, burst)
+    return _read_sample_slowly(value, f"{where}.samples[{index}]")
+
+
+def _read_sample_slowly(value: object, where: str) -> Sample:
+    document = _object(value, where, _SAMPLE_KEYS)
+    loss = _object(document["loss"], f"{where}.loss", _LOSS_KEYS)
+    return Sample(
+        t_ns=_integer(document["t_ns"], f"{where}.t_ns"),
+        delay_ns=_integer(document["delay_ns"], f"{where}.delay_ns"),
+        rate_bps=_integer(document["rate_bps"], f"{where}.rate_bps"),
+        loss_mean=_number(loss["mean"], f"{where}.loss.mean"),
+        loss_burst=_number(loss["burst"], f"{where}.loss.burst"),
+    )
+
+
+def _object(value: object, where: str, keys: frozenset[str]) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise PlanError(f"{where or 'plan'}: must be an object, not {_kind_of(value)}")
+    if value.keys() != keys:
+        prefix = f"{where}." if where else ""
+        unknown, missing = sorted(value.keys() - keys), sorted(keys - value.keys())
+        if unknown:
+            key = unknown[0] if _NAME.fullmatch(unknown[0]) else repr(unknown[0])
+            raise PlanError(f"{prefix}{key}: unknown key, allowed are {', '.join(sorted(keys))}")
+        raise PlanError(f"{prefix}{missing[0]}: must be there")
+    return value
+
+
+def _list(value: object, where: str) -> list[object]:
+    if not isinstance(value, list):
+        raise PlanError(f"{where}: must be a list, not {_kind_of(value)}")
+    return value
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        _refuse_type(where, "a string", value)
+    return value
+
+
+def _integer(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        _refuse_type(where, "an integer", value)
+    return value
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        _refuse_type(where, "a number", value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise PlanError(f"{where}: must be a number of ordinary size") from None
+
+
+def _kind(value: str, where: str) -> NodeKind:
+    for kind in ("satellite", "ground", "device"):
+        if value == kind:
+            return kind
+    raise PlanError(f"{where}.kind: must be {_choices(NODE_KINDS)}, not {value!r}")
+
+
+def _link_class(value: str, where: str) -> LinkClass:
+    for link_class in ("service", "feeder", "intra_isl", "inter_isl"):
+        if value == link_class:
+            return link_class
+    raise PlanError(f"{where}.class: must be {_choices(LINK_CLASSES)}, not {value!r}")
+
+
+def _refuse_type(where: str, wanted: str, value: object) -> NoReturn:
+    raise PlanError(f"{where}: must be {wanted}, not {_kind_of(value)}")
+
+
+def _kind_of(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    names = {dict: "an object", list: "a list", str: "a string", int: "an integer", float: "a fraction"}
+    return names.get(type(value), type(value).__name__)

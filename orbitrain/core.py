@@ -1,0 +1,499 @@
+"""The step that every driver takes: inputs in, one atomic change of durable state and its effects out.
+
+`Core` owns a node's machines, outbox, marks and running jobs. A driver hands it a batch of inputs that are
+due; it answers with a `Step`, which the driver commits in one transaction and only then acts upon. The
+asyncio driver and the simulator share this class, so that what they must agree on exists once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+
+from orbitrain.machine import (
+    Acknowledged,
+    Action,
+    CancelJob,
+    ContactEnded,
+    ContactStarted,
+    Delivered,
+    Digest,
+    Fate,
+    Input,
+    JobDone,
+    JobFailed,
+    Lane,
+    LocalProtocolError,
+    Machine,
+    ObjectLost,
+    RemoteProtocolError,
+    Report,
+    Send,
+    Severity,
+    StartJob,
+    TimerFired,
+    Undelivered,
+    Withdraw,
+)
+from orbitrain.mailbox import Identity, Letter, Mark, Marks, Outbox, Outcome
+
+ATTEMPTS_MAX = 3
+"""How often an input may make `handle` raise before it is put aside as a dead letter."""
+
+REPORTED_OBJECTS_MAX = 64
+"""Objects named in event reports that are kept for the operator: two mixing cycles of any sane scenario."""
+
+REPORTED_BYTES_MAX = 256 * 1024 * 1024
+"""... as long as they fit here, the newest at least one: a board's spare storage, not its working set."""
+
+LETTERS_MAX = 10_000
+"""Letters a node may have under way; more means a machine that sends without looking at its answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    state: bytes
+    schema: int
+    objects: frozenset[Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A running job; after a restart it is run again from its beginning."""
+
+    role: str
+    job: str
+    kind: str
+    params: Mapping[str, Any]
+    objects: Mapping[str, Digest]
+    started_ns: int
+    duration_ns: int
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return (self.role, self.job)
+
+    @property
+    def due_ns(self) -> int:
+        return self.started_ns + self.duration_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event report as it stands in the journal. `role` is empty for the driver's own."""
+
+    t_ns: int
+    role: str
+    severity: Severity
+    kind: str
+    fields: Mapping[str, Any]
+    objects: tuple[tuple[Digest, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An input that made its machine raise ATTEMPTS_MAX times."""
+
+    t_ns: int
+    role: str
+    text: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An input that waits for its instant. Those of the same instant go by (source, lane, sequence).
+
+    `role` is None for every role. `mark` is put down with the step, `settles` is the letter that ends with
+    it, `ends_job` the job. `item` is None when there is only a mark to put down. `fields` go to the journal.
+    """
+
+    due_ns: int
+    source: str
+    lane: int
+    sequence: int
+    role: str | None
+    item: Input | None
+    mark: Mark | None = None
+    settles: Identity | None = None
+    ends_job: tuple[str, str] | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[int, str, int, int]:
+        return (self.due_ns, self.source, self.lane, self.sequence)
+
+    @property
+    def objects(self) -> tuple[Digest, ...]:
+        """What must stay in the store while this waits."""
+        match self.item:
+            case Delivered(objects=objects):
+                return objects
+            case JobDone(objects=outputs):
+                return tuple(outputs.values())
+        return ()
+
+
+@dataclass(slots=True)
+class Step:
+    """One atomic change. The driver commits all of it, then starts and cancels the jobs and wakes senders."""
+
+    now_ns: int
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    letters: dict[Identity, Letter] = field(default_factory=dict)
+    ended_letters: list[Identity] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    jobs: dict[tuple[str, str], Job] = field(default_factory=dict)
+    ended_jobs: list[tuple[str, str]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """What a node's store says at start. `reported` is (digest, bytes), oldest first."""
+
+    incarnation: str
+    committed_ns: int = 0
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+    letters: Sequence[Letter] = ()
+    sequences: Sequence[tuple[str, str, int, int]] = ()
+    marks: Sequence[Mark] = ()
+    jobs: Sequence[Job] = ()
+    reported: Sequence[tuple[Digest, int]] = ()
+
+
+class _Draft:
+    """A step being written; thrown away as a whole if a machine raises."""
+
+    def __init__(self, core: Core, now_ns: int) -> None:
+        self._core = core
+        self.step = Step(now_ns)
+        self._sequences: dict[tuple[str, str, int], int] = {}
+        self._keys: dict[tuple[str, str], Identity] = {}
+
+    def _find(self, role: str, key: str) -> Letter | None:
+        identity = self._keys.get((role, key))
+        if identity is not None:
+            return self.step.letters[identity]
+        letter = self._core.outbox.find(role, key)
+        if letter is None or letter.identity in self.step.ended_letters:
+            return None
+        return self.step.letters.get(letter.identity, letter)
+
+    def act(self, role: str, action: Action) -> None:
+        now_ns = self.step.now_ns
+        match action:
+            case Send():
+                self._send(role, action)
+            case Withdraw(key=key):
+                self._cancel(role, key, Fate.WITHDRAWN)
+            case StartJob(job=job, kind=kind, params=params, objects=objects, duration_ns=duration_ns):
+                identity = (role, job)
+                running = identity in self._core.jobs and identity not in self.step.ended_jobs
+                if running or identity in self.step.jobs:
+                    raise LocalProtocolError(f"the job {job!r} is running already")
+                started = Job(role, job, kind, dict(params), dict(objects), now_ns, duration_ns)
+                self.step.jobs[identity] = started
+            case CancelJob(job=job):
+                if self.step.jobs.pop((role, job), None) is None and (role, job) in self._core.jobs:
+                    self.step.ended_jobs.append((role, job))
+            case Report(kind=kind, severity=severity, fields=fields, objects=digests):
+                named = tuple((digest, self._core.size_of(digest)) for digest in digests)
+                self.step.events.append(Event(now_ns, role, severity, kind, dict(fields), named))
+
+    def _send(self, role: str, send: Send) -> None:
+        if self._find(role, send.key) is not None:
+            raise LocalProtocolError(f"a message with the key {send.key!r} has not ended yet")
+        if len(self._core.outbox) + len(self.step.letters) >= LETTERS_MAX:
+            raise LocalProtocolError(f"more than {LETTERS_MAX} letters under way")
+        if send.supersedes is not None:
+            self._cancel(role, send.supersedes, Fate.SUPERSEDED)
+        mailbox = (send.to, send.role, int(send.lane))
+        last = self._sequences.get(mailbox, self._core.outbox.next_sequence(*mailbox) - 1)
+        self._sequences[mailbox] = last + 1
+        letter = Letter(
+            sender_role=role,
+            key=send.key,
+            destination=send.to,
+            role=send.role,
+            lane=int(send.lane),
+            sequence=last + 1,
+            kind=send.message.DESCRIPTOR.full_name,
+            body=send.message.SerializeToString(deterministic=True),
+            objects=tuple((digest, self._core.size_of(digest)) for digest in send.objects),
+            expires_at_ns=send.expires_at_ns,
+        )
+        self.step.letters[letter.identity] = letter
+        self._keys[role, send.key] = letter.identity
+
+    def _cancel(self, role: str, key: str, fate: Fate) -> None:
+        letter = self._find(role, key)
+        if letter is not None and letter.cancelled is None:
+            self.step.letters[letter.identity] = replace(letter, cancelled=fate)
+
+
+class Core:
+    """A node's machines and everything about them that must survive a crash."""
+
+    def __init__(
+        self, node: str, machines: Mapping[str, Machine], durable: Durable, size_of: Callable[[Digest], int]
+    ) -> None:
+        """`machines` are fresh; they take the state that `durable` holds for their role.
+
+        `size_of` tells an object's bytes; it raises KeyError for one that is not in the store.
+        """
+        self.node = node
+        self.machines = dict(machines)
+        self.incarnation = durable.incarnation
+        self.size_of = size_of
+        self.outbox = Outbox(durable.letters, durable.sequences)
+        self.marks = Marks(durable.marks)
+        self.jobs = {job.identity: job for job in durable.jobs}
+        self._reported = deque(durable.reported)
+        self._states: dict[str, Snapshot] = {}
+        self._kinds = {
+            role: {message.DESCRIPTOR.full_name: message for message in machine.accepts}
+            for role, machine in self.machines.items()
+        }
+        for role, machine in self.machines.items():
+            kept = durable.snapshots.get(role)
+            if kept is not None:
+                machine.restore(kept.state, kept.schema)
+                self._states[role] = kept
+            else:
+                self._states[role] = self._snapshot(machine)
+
+    @staticmethod
+    def _snapshot(machine: Machine) -> Snapshot:
+        state, objects = machine.snapshot()
+        return Snapshot(state, machine.schema, objects)
+
+    @property
+    def reported(self) -> tuple[tuple[Digest, int], ...]:
+        """Objects kept because an event report named them, (digest, bytes), oldest first."""
+        return tuple(self._reported)
+
+    # ------------------------------------------------------------------------------- what is due
+
+    def deadline_ns(self) -> int | None:
+        """The next instant at which a machine wants its timer, or a letter ends by itself."""
+        wanted = [machine.deadline_ns() for machine in self.machines.values()]
+        wanted.append(self.outbox.next_expiry_ns())
+        return min((instant for instant in wanted if instant is not None), default=None)
+
+    def timers(self, now_ns: int) -> list[Arrival]:
+        """The timers that are due, and the letters that this node alone can end."""
+        due = []
+        for role, machine in sorted(self.machines.items()):
+            deadline = machine.deadline_ns()
+            if deadline is not None and deadline <= now_ns:
+                due.append(Arrival(deadline, "", -1, 0, role, TimerFired()))
+        for letter, item in self.outbox.certain_ends(now_ns):
+            self.outbox.settling(letter.identity)
+            due.append(
+                Arrival(
+                    now_ns,
+                    "",
+                    letter.lane,
+                    letter.sequence,
+                    letter.sender_role,
+                    item,
+                    settles=letter.identity,
+                    fields={"to": letter.destination, "bytes": 0},
+                )
+            )
+        return due
+
+    def decode(self, role: str, kind: str, body: bytes) -> Message:
+        """A peer's message. Raises RemoteProtocolError for a role or kind unknown here, or broken bytes."""
+        kinds = self._kinds.get(role)
+        if kinds is None:
+            raise RemoteProtocolError(f"this node has no role {role[:64]!r}")
+        if kind not in kinds:
+            raise RemoteProtocolError(f"role {role!r} does not understand {kind[:128]!r}")
+        try:
+            return kinds[kind].FromString(body)
+        except DecodeError as error:
+            raise RemoteProtocolError(f"{kind} cannot be decoded") from error
+
+    def needed(self) -> set[Digest]:
+        """Every object that must stay, but for those that wait in the driver's hands."""
+        digests = {digest for digest, _ in self._reported}
+        for state in self._states.values():
+            digests |= state.objects
+        for letter in self.outbox:
+            digests.update(digest for digest, _ in letter.objects)
+        for job in self.jobs.values():
+            digests.update(job.objects.values())
+        return digests
+
+    def lost(self, present: Callable[[Digest], bool]) -> list[Arrival]:
+        """ObjectLost for each object that a restored machine names and the store does not hold."""
+        return [
+            Arrival(0, "", -1, 0, role, ObjectLost(digest))
+            for role, state in sorted(self._states.items())
+            for digest in sorted(state.objects)
+            if not present(digest)
+        ]
+
+    # ---------------------------------------------------------------------------------- the step
+
+    def step(self, arrivals: Iterable[Arrival], now_ns: int) -> Step:
+        """Consume a batch of inputs in order. Never raises for what a machine does with them."""
+        batch = sorted(arrivals, key=lambda arrival: arrival.order)
+        draft = _Draft(self, now_ns)
+        try:
+            for arrival in batch:
+                self._consume(draft, arrival)
+        except Exception:
+            draft = self._one_by_one(batch, now_ns)
+        step = draft.step
+        for role in self._touched(batch):
+            state = self._snapshot(self.machines[role])
+            if state != self._states[role]:
+                step.snapshots[role] = state
+        self._apply(step)
+        return step
+
+    def _touched(self, batch: Sequence[Arrival]) -> list[str]:
+        if any(arrival.role is None for arrival in batch):
+            return sorted(self.machines)
+        return sorted({arrival.role for arrival in batch if arrival.role in self.machines})
+
+    def _one_by_one(self, batch: Sequence[Arrival], now_ns: int) -> _Draft:
+        """The slow way after a machine raised: find the input that does it, put it aside, keep the rest."""
+        self._reload(self._states)
+        good: list[Arrival] = []
+        draft = _Draft(self, now_ns)
+        for arrival in batch:
+            for attempt in range(1, ATTEMPTS_MAX + 1):
+                try:
+                    self._consume(draft, arrival)
+                    good.append(arrival)
+                    break
+                except Exception as error:
+                    self._reload(self._states)
+                    draft = _Draft(self, now_ns)
+                    for earlier in good:
+                        self._consume(draft, earlier)
+                    if attempt == ATTEMPTS_MAX:
+                        aside = self._put_aside(arrival, now_ns, error)
+                        self._consume(draft, aside[0])
+                        draft.step.dead_letters.append(aside[1])
+                        draft.step.events.append(aside[2])
+        return draft
+
+    def _reload(self, states: Mapping[str, Snapshot]) -> None:
+        for role, state in states.items():
+            self.machines[role].restore(state.state, state.schema)
+
+    @staticmethod
+    def _put_aside(arrival: Arrival, now_ns: int, error: Exception) -> tuple[Arrival, DeadLetter, Event]:
+        role = arrival.role or ""
+        text, why = str(arrival.item)[:2000], f"{type(error).__name__}: {error}"[:500]
+        mark = arrival.mark
+        if mark is not None:
+            mark = replace(mark, outcome=Outcome.REFUSED, reason="the receiver failed on it")
+        fields = {"input": type(arrival.item).__name__, "source": arrival.source, "error": why}
+        return (
+            replace(arrival, item=None, mark=mark),
+            DeadLetter(now_ns, role, text, why),
+            Event(now_ns, role, Severity.FATAL, "dead_letter", fields),
+        )
+
+    def _consume(self, draft: _Draft, arrival: Arrival) -> None:
+        step = draft.step
+        mark = arrival.mark
+        if arrival.settles is not None:
+            step.ended_letters.append(arrival.settles)
+        if arrival.ends_job is not None:
+            if arrival.ends_job not in self.jobs or arrival.ends_job in step.ended_jobs:
+                return  # cancelled while its result waited
+            step.ended_jobs.append(arrival.ends_job)
+        if arrival.item is not None:
+            roles = sorted(self.machines) if arrival.role is None else [arrival.role]
+            for role in roles:
+                try:
+                    for action in self.machines[role].handle(arrival.item, step.now_ns):
+                        draft.act(role, action)
+                except RemoteProtocolError as error:
+                    if mark is None:
+                        raise
+                    mark = replace(mark, outcome=Outcome.REFUSED, reason=str(error)[:500])
+        if mark is not None:
+            step.marks.append(mark)
+        step.events.extend(self._driver_events(arrival, mark, step.now_ns))
+
+    @staticmethod
+    def _driver_events(arrival: Arrival, mark: Mark | None, now_ns: int) -> list[Event]:
+        """What the journal says of an input whatever the protocol makes of it."""
+        role = arrival.role or ""
+        fields = dict(arrival.fields)
+        match arrival.item:
+            case Acknowledged(key=key):
+                fields["key"] = key
+                return [Event(now_ns, role, Severity.DIAGNOSTIC, "letter_delivered", fields)]
+            case Undelivered(key=key, fate=fate, reason=reason):
+                fields |= {"key": key, "fate": fate.value, "reason": reason}
+                return [Event(now_ns, role, Severity.ACTIVITY_LO, "letter_undelivered", fields)]
+            case ContactStarted(peer=peer, link_class=link_class):
+                fields |= {"peer": peer, "class": link_class}
+                return [Event(now_ns, role, Severity.DIAGNOSTIC, "contact_started", fields)]
+            case ContactEnded(peer=peer):
+                return [Event(now_ns, role, Severity.DIAGNOSTIC, "contact_ended", {"peer": peer} | fields)]
+            case JobFailed(job=job, reason=reason):
+                fields |= {"job": job, "reason": reason}
+                return [Event(now_ns, role, Severity.WARNING_HI, "job_failed", fields)]
+        if mark is not None and mark.outcome is Outcome.REFUSED:
+            fields |= {"source": mark.source, "reason": mark.reason}
+            return [Event(now_ns, role, Severity.WARNING_LO, "message_refused", fields)]
+        return []
+
+    def _apply(self, step: Step) -> None:
+        """Make the step this core's state. The driver commits it before anything leaves the node."""
+        for identity in step.ended_letters:
+            step.letters.pop(identity, None)
+            self.outbox.remove(identity)
+        for letter in step.letters.values():
+            if letter.cancelled is not None and self.outbox.find(letter.sender_role, letter.key) is not None:
+                self.outbox.cancel(letter.identity, letter.cancelled)
+            else:
+                self.outbox.post(letter)
+        for mark in step.marks:
+            self.marks.put(mark)
+        for job_identity in step.ended_jobs:
+            self.jobs.pop(job_identity, None)
+        self.jobs.update(step.jobs)
+        self._states.update(step.snapshots)
+        for event in step.events:
+            self._reported.extend(event.objects)
+        total = sum(size for _, size in self._reported)
+        while len(self._reported) > 1 and (
+            len(self._reported) > REPORTED_OBJECTS_MAX or total > REPORTED_BYTES_MAX
+        ):
+            total -= self._reported.popleft()[1]
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON form of a value: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+__all__ = [
+    "Arrival",
+    "Core",
+    "DeadLetter",
+    "Durable",
+    "Event",
+    "Job",
+    "Lane",
+    "Snapshot",
+    "Step",
+    "canonical_json",
+]

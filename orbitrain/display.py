@@ -1,0 +1,172 @@
+"""What a person sees of a run: a live panel, or plain lines where there is no terminal, and the final table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from orbitrain.runtime.clock import SECOND_NS, wall_s
+from orbitrain.scenario import Scenario
+
+LINE_S = 10.0
+"""Wall seconds between two lines where the output is no terminal."""
+
+
+def _clock(t_ns: int) -> str:
+    seconds = t_ns // SECOND_NS
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _size(nbytes: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} GB"
+
+
+class Display:
+    """Takes news of a run by calling it; a context manager while it is live."""
+
+    def __init__(self, scenario: Scenario, console: Console, quiet: bool) -> None:
+        self._scenario = scenario
+        self._console = console
+        self._quiet = quiet
+        self._t_ns = 0
+        self._contacts: dict[str, float] = {}
+        self._moved: dict[str, float] = {}
+        self._rounds = {region.name: 0 for region in scenario.regions}
+        self._accuracy: dict[str, float] = {}
+        self._mixed = 0
+        self._restarts = 0
+        self._last_line_s = 0.0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal and not self._quiet:
+            self._live = Live(console=self._console, get_renderable=self._panel, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __call__(self, kind: str, fields: Mapping[str, Any]) -> None:
+        match kind:
+            case "rate":
+                self._rate(fields)
+            case "starting":
+                since = f", from {_clock(fields['t_ns'])}" if fields["t_ns"] else ""
+                self._say(f"starting {fields['nodes']} daemons{since}")
+            case "ending":
+                self._say("draining the nodes and gathering their journals")
+            case "ungathered":
+                self._say(f"journals that could not be read to their end: {fields['nodes']}")
+            case "time":
+                self._t_ns, self._restarts = fields["t_ns"], fields["restarts"]
+                self._line()
+            case "sample":
+                self._contacts[fields["node"]] = fields["values"].get("contacts", 0.0)
+                self._moved[fields["node"]] = fields["values"].get("moved_bytes", 0.0)
+            case "progress":
+                self._rounds |= fields["rounds"]
+                self._accuracy |= fields["accuracy"]
+            case "event":
+                self._mixed += fields["event"] == "carry_mixed"
+                if fields["event"] == "dead_letter":
+                    self._say(f"{fields['node']}: an input was put aside: {fields['fields'].get('error')}")
+
+    def _rate(self, fields: Mapping[str, Any]) -> None:
+        rate, honest = fields["rate"], fields["honest"]
+        self._say(f"rate {rate:g}; the highest honest rate here is about {honest:.0f} ({fields['what']})")
+        if rate > honest:
+            self._say(
+                f"warning: at rate {rate:g} this host cannot keep what {fields['what']} declares: "
+                "expect overruns; use a lower --rate"
+            )
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(text, highlight=False, markup=False)
+
+    def _summary(self) -> str:
+        rounds = ", ".join(
+            f"{region} {number}/{self._scenario.rounds}"
+            + (f" ({self._accuracy[region]:.0%})" if region in self._accuracy else "")
+            for region, number in self._rounds.items()
+        )
+        return (
+            f"{_clock(self._t_ns)} of {_clock(self._scenario.duration_ns)}  rounds (accuracy): {rounds}  "
+            f"contacts {sum(self._contacts.values()) / 2:.0f}  mixed {self._mixed}  "
+            f"moved {_size(sum(self._moved.values()))}"
+        )
+
+    def _line(self) -> None:
+        if self._live is None and wall_s() - self._last_line_s >= LINE_S:
+            self._last_line_s = wall_s()
+            self._say(self._summary())
+
+    def _panel(self) -> Table:
+        table = Table(title=f"{self._scenario.name}  {_clock(self._t_ns)}", title_justify="left")
+        for column in ("region", "round", "accuracy"):
+            table.add_column(column)
+        for region, number in self._rounds.items():
+            score = f"{self._accuracy[region]:.1%}" if region in self._accuracy else ""
+            table.add_row(region, f"{number}/{self._scenario.rounds}", score)
+        table.caption = (
+            f"contacts open {sum(self._contacts.values()) / 2:.0f}, models mixed {self._mixed}, "
+            f"moved {_size(sum(self._moved.values()))}, restarts {self._restarts}"
+        )
+        return table
+
+
+def show_result(result: Mapping[str, Any], folder: str, console: Console) -> None:
+    """The short table at the end, and what it shows."""
+    accuracy, isolated = result["accuracy"], result["isolated_accuracy"]
+    title = f"{result['scenario']}: {result['protocol']} on {result['driver']}, links {result['links']}"
+    table = Table(title=title, title_justify="left")
+    for column in ("region", "rounds", "accuracy", "isolated", "gain"):
+        table.add_column(column, justify="left" if column == "region" else "right")
+    rows = [(region, str(number)) for region, number in result["rounds"].items()]
+    for region, rounds in [*rows, ("mean", "")]:
+        mine = _score(accuracy, region)
+        alone = _score(isolated, region)
+        gain = f"{100 * (mine - alone):+.1f}" if mine is not None and alone is not None else ""
+        table.add_row(region, rounds, _percent(mine), _percent(alone), gain)
+    console.print(table)
+    updates, carries = result["updates"], result["carries"]
+    console.print(
+        f"updates sent {updates['sent']}, aggregated {updates['aggregated']}, lost {updates['lost']}; "
+        f"models carried {carries['picked_up']}, mixed {carries['mixed']}; "
+        f"service links {_size(result['bytes']['service'])}, feeder {_size(result['bytes']['feeder'])}; "
+        f"{result['scenario_seconds']:.0f} scenario seconds in {result['wall_seconds']:.0f} s, "
+        f"restarts {result['restarts']}, overruns {result['overruns']}",
+        highlight=False,
+        markup=False,
+    )
+    if accuracy is not None and isolated is not None:
+        points = 100 * (accuracy["mean"] - isolated["mean"])
+        console.print(
+            f"FedMeld's regions reach {accuracy['mean']:.1%} on a test set of all classes; regions that never "
+            f"hear of each other {isolated['mean']:.1%}: {points:+.1f} points, carried by satellites alone.",
+            highlight=False,
+            markup=False,
+        )
+    console.print(f"files: {folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _score(accuracy: Mapping[str, Any] | None, region: str) -> float | None:
+    if accuracy is None:
+        return None
+    value = accuracy["mean"] if region == "mean" else accuracy["by_region"].get(region)
+    return None if value is None else float(value)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"

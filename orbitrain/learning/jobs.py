@@ -1,0 +1,216 @@
+"""The jobs that a worker runs: one function for each kind, in the table `KINDS`.
+
+    kind       params                     inputs                           outputs        result
+    describe   task                       -                                -              name, parameters,
+                                                                                          model_bytes, classes
+    initial    task                       -                                model          model_bytes
+    train      task, device, round, seed  model                            update         n_samples, metrics
+    aggregate  n_samples [, alpha]        update/0.. [, base] [, carried]  model [, pre]  n_samples
+    evaluate   task                       model                            -              accuracy, ...
+
+`task` is {spec, options, regions, seed, search_path}: see `tasks.load_task`; options and search_path may be
+absent. Inputs and outputs are files of safetensors. Only the jobs with a task load the user's code (and so,
+perhaps, torch); `aggregate` needs numpy alone, and is all that a carrying satellite ever asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from orbitrain.learning.aggregation import mix, weighted_mean
+from orbitrain.learning.outcome import JobError, JobResult
+from orbitrain.learning.tasks import Task, TaskError, Trained, load_task, one_line
+from orbitrain.learning.tensors import (
+    MAX_MODEL_BYTES,
+    TensorError,
+    Tensors,
+    check_like,
+    encode_tensors,
+    read_tensors,
+    write_tensors,
+)
+
+Job: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Path], Path], JobResult]
+"""A kind of job: (params, input files by name, an existing folder for outputs) to a result.
+
+Raises JobError, TaskError or TensorError with a reason of one line; other exceptions are the user's task's.
+"""
+
+MAX_TASKS = 4
+"""Tasks kept constructed in one worker: a node serves one, a sweep of simulations a few; each holds data."""
+
+_tasks: dict[str, Task] = {}
+
+
+def run_job(kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    """Run one job. `out_dir` is created if absent. Raises JobError, whatever goes wrong in it."""
+    job = KINDS.get(kind)
+    if job is None:
+        raise JobError(f"there is no job {kind!r}; the kinds are {', '.join(sorted(KINDS))}")
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        return job(params, inputs, out_dir)
+    except JobError:
+        raise
+    except (TaskError, TensorError) as error:
+        raise JobError(str(error)) from error
+    except (Exception, SystemExit) as error:  # the worker's edge: a user's exit() fails a job, not the worker
+        raise JobError(one_line(error)) from error
+
+
+def _describe(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    task = _task(params)
+    weights = _initial_weights(task)
+    classes = getattr(task, "classes", None)
+    result = {
+        "name": type(task).__name__,
+        "parameters": sum(int(value.size) for value in weights.values()),
+        "model_bytes": len(encode_tensors(weights)),
+        "classes": classes if isinstance(classes, int) else None,
+    }
+    return JobResult(result, {})
+
+
+def _initial(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    path = out_dir / "model.safetensors"
+    write_tensors(path, _initial_weights(_task(params)))
+    return JobResult({"model_bytes": path.stat().st_size}, {"model": path})
+
+
+def _train(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    task = _task(params)
+    model = _read(inputs, "model")
+    trained: object = task.train(
+        _param(params, "device", str), model, _param(params, "round", int), _param(params, "seed", int)
+    )
+    if not isinstance(trained, Trained):
+        raise JobError(f"train returned {type(trained).__name__}, not Trained")
+    n_samples: object = trained.n_samples
+    if isinstance(n_samples, bool) or not isinstance(n_samples, int | np.integer) or n_samples < 1:
+        raise JobError(f"train returned n_samples {n_samples!r}; it must be an integer of at least 1")
+    try:
+        check_like(_weights(trained.weights, "train"), model)
+    except TensorError as error:
+        raise JobError(f"train returned a model that is not like its input: {error}") from error
+    path = out_dir / "update.safetensors"
+    write_tensors(path, trained.weights)
+    result = {"n_samples": int(n_samples), "metrics": _metrics(trained.metrics, "train")}
+    return JobResult(result, {"update": path})
+
+
+def _aggregate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    n_samples = _param(params, "n_samples", list)
+    names = [f"update/{index}" for index in range(len(n_samples))]
+    unexpected = sorted(set(inputs) - {*names, "base", "carried"})
+    if unexpected:
+        raise JobError(f"there are {len(names)} weights in n_samples, but also an input {unexpected[0]!r}")
+    updates = {name: _read(inputs, name) for name in names}
+    if not updates:
+        raise JobError("there is no update to aggregate")
+    base = _read(inputs, "base") if "base" in inputs else updates[names[0]]
+    for name in names:
+        _check_input(name, updates[name], base)
+    aggregate = weighted_mean([(updates[name], n) for name, n in zip(names, n_samples, strict=True)])
+    outputs = {"model": out_dir / "model.safetensors"}
+    if "carried" in inputs:
+        carried = _read(inputs, "carried")
+        _check_input("carried", carried, base)
+        outputs["pre"] = out_dir / "pre.safetensors"
+        write_tensors(outputs["pre"], aggregate)
+        aggregate = mix(aggregate, carried, float(_param(params, "alpha", int | float)))
+    write_tensors(outputs["model"], aggregate)
+    return JobResult({"n_samples": sum(n_samples)}, outputs)
+
+
+def _evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    metrics = _metrics(_task(params).evaluate(_read(inputs, "model")), "evaluate")
+    if "accuracy" not in metrics:
+        raise JobError("evaluate returned no 'accuracy'")
+    return JobResult(metrics, {})
+
+
+KINDS: Mapping[str, Job] = {
+    "describe": _describe,
+    "initial": _initial,
+    "train": _train,
+    "aggregate": _aggregate,
+    "evaluate": _evaluate,
+}
+
+
+def _task(params: Mapping[str, Any]) -> Task:
+    """Return the task of `params`, constructed once per worker and kept."""
+    given = _param(params, "task", dict)
+    regions = _param(given, "regions", dict)
+    search_path = given.get("search_path")
+    # As a list of pairs, because the order of the regions is the ring.
+    key = json.dumps({**given, "regions": list(regions.items())}, sort_keys=True)
+    task = _tasks.pop(key, None)
+    if task is None:
+        task = load_task(
+            _param(given, "spec", str),
+            given.get("options") or {},
+            regions,
+            _param(given, "seed", int),
+            Path(search_path) if search_path else None,
+        )
+    while len(_tasks) >= MAX_TASKS:
+        del _tasks[next(iter(_tasks))]
+    _tasks[key] = task
+    return task
+
+
+def _initial_weights(task: Task) -> Tensors:
+    weights = _weights(task.initial(), "initial")
+    check_like(weights, weights)
+    return weights
+
+
+def _weights(value: object, method: str) -> Tensors:
+    """What a user's code returns is checked at run time, whatever it is annotated with."""
+    if not isinstance(value, dict) or not value:
+        raise JobError(f"{method} returned {type(value).__name__}, not a dict of arrays")
+    for name, tensor in value.items():
+        if not isinstance(name, str) or not isinstance(tensor, np.ndarray):
+            raise JobError(f"{method} returned {name!r}: {type(tensor).__name__}, not a numpy array")
+    return value
+
+
+def _metrics(value: object, method: str) -> dict[str, float]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise JobError(f"{method} returned metrics that are not a dict of numbers by name")
+    metrics = {name: float(value[name]) for name in sorted(value)}
+    for name, number in metrics.items():
+        if not math.isfinite(number):
+            raise JobError(f"{method} returned {name!r} = {number}; metrics must be finite")
+    return metrics
+
+
+def _read(inputs: Mapping[str, Path], name: str) -> Tensors:
+    if name not in inputs:
+        raise JobError(f"the job needs an input {name!r}")
+    try:
+        return read_tensors(inputs[name], MAX_MODEL_BYTES)
+    except TensorError as error:
+        raise JobError(f"{name}: {error}") from error
+
+
+def _check_input(name: str, tensors: Tensors, base: Tensors) -> None:
+    """Name the input that is bad, so that the protocol can refuse its sender."""
+    try:
+        check_like(tensors, base)
+    except TensorError as error:
+        raise JobError(f"{name}: {error}") from error
+
+
+def _param(params: Mapping[str, Any], name: str, kind: Any) -> Any:
+    value = params.get(name)
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise JobError(f"the job's parameter {name!r} is {value!r}")
+    return value

@@ -1,0 +1,124 @@
+"""The folder of a run: what is written there, and whether a run may go on in it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orbitrain.contacts.plan import ContactPlan, PlanError
+from orbitrain.results import Entry
+from orbitrain.runtime.clock import SECOND_NS
+from orbitrain.scenario import ScenarioError
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """DIR of `--out`."""
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def clock(self) -> Path:
+        return self.path / "clock.json"
+
+    @property
+    def nodes(self) -> Path:
+        return self.path / "nodes"
+
+    @property
+    def identity(self) -> Path:
+        """Says of which scenario, seed and driver the folder is."""
+        return self.path / "run.json"
+
+    @property
+    def initial(self) -> Path:
+        return self.path / "initial.safetensors"
+
+    def claim(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Make the folder this run's. Returns the result of a run that is finished, None to go on.
+
+        Raises ScenarioError if the folder is of another scenario, seed or driver, or is not a run's at all.
+        """
+        if self.identity.exists():
+            try:
+                found = json.loads(self.identity.read_bytes())
+            except (OSError, ValueError) as error:
+                raise ScenarioError(f"{self.identity}: cannot be read: {error}") from None
+            for key, value in identity.items():
+                if not isinstance(found, dict) or found.get(key) != value:
+                    was = found.get(key) if isinstance(found, dict) else None
+                    raise ScenarioError(
+                        f"{self.path}: --out: holds a run with another {key} ({was}, not {value}); "
+                        "give an empty folder"
+                    )
+            if self.result.exists():
+                finished: dict[str, Any] = json.loads(self.result.read_bytes())
+                return finished
+            return None
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ScenarioError(f"{self.path}: --out: must be an empty folder, or that of an unfinished run")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.identity, identity)
+        return None
+
+    def write_plan(self, plan: ContactPlan) -> None:
+        replace_bytes(self.plan, plan.to_json())
+
+    def write_events(self, entries: Iterable[Entry]) -> None:
+        with (self.path / "events.jsonl").open("w", encoding="utf-8") as file:
+            file.writelines(entry.json_line() + "\n" for entry in entries)
+
+    def write_metrics(self, rows: Iterable[tuple[int, str, str, float]]) -> None:
+        """Rows are (t_ns, node, metric, value)."""
+        with (self.path / "metrics.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("t_s", "node", "metric", "value"))
+            writer.writerows(
+                (f"{t_ns / SECOND_NS:.3f}", node, metric, f"{value:.10g}")
+                for t_ns, node, metric, value in rows
+            )
+
+    def write_models(self, models: Mapping[str, Path]) -> None:
+        """Each region's model as models/REGION.safetensors, the bytes that travelled."""
+        folder = self.path / "models"
+        folder.mkdir(exist_ok=True)
+        for region, path in models.items():
+            shutil.copyfile(path, folder / f"{region}.safetensors")
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Last of all: a folder with a result is a finished run."""
+        write_json(self.result, result)
+
+
+def load_plan(path: Path) -> ContactPlan:
+    """Read a plan file. Raises ScenarioError with one line."""
+    try:
+        return ContactPlan.from_json(path.read_bytes())
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from None
+    except PlanError as error:
+        raise ScenarioError(f"{path}: {error}") from None
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    fresh = path.with_name(path.name + ".fresh")
+    fresh.write_bytes(data)
+    fresh.replace(path)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    replace_bytes(path, (json.dumps(values, indent=2) + "\n").encode("ascii"))

@@ -1,0 +1,494 @@
+"""The satellite: aggregates the region it serves and, where designated, stores, carries and mixes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from google.protobuf.message import Message
+
+from orbitrain.machine import (
+    NEVER_NS,
+    Action,
+    CancelJob,
+    ContactEnded,
+    ContactStarted,
+    Delivered,
+    Digest,
+    Input,
+    JobDone,
+    JobFailed,
+    Lane,
+    LocalProtocolError,
+    ObjectLost,
+    RemoteProtocolError,
+    Report,
+    Send,
+    Severity,
+    StartJob,
+)
+from orbitrain.protocols.fedmeld.rules import (
+    CARRIES_MAX,
+    DEVICE_ROLE,
+    SAMPLES_MAX,
+    Decision,
+    Orbits,
+    Params,
+    carried_digest,
+    carried_round,
+    decide,
+    designated,
+    find_carry,
+    is_mixing_round,
+    newest,
+)
+from orbitrain.v1 import fedmeld_pb2 as wire
+
+
+class Satellite:
+    schema = 1
+    accepts: tuple[type[Message], ...] = (wire.Status, wire.Update, wire.Found)
+
+    def __init__(self, params: Params, orbits: Orbits, name: str) -> None:
+        self._params = params
+        self._orbits = orbits
+        self._name = name
+        self._region_of = {device: region.name for region in params.regions for device in region.devices}
+        self._state = wire.SatelliteState()
+        self._contacts: set[str] = set()
+        self._wake_ns = 0
+
+    def deadline_ns(self) -> int | None:
+        return None if self._wake_ns == NEVER_NS else self._wake_ns
+
+    def snapshot(self) -> tuple[bytes, frozenset[Digest]]:
+        state = self._state
+        named = {carry.digest for carry in state.carries}
+        for session in state.sessions.values():
+            named.update(session.held)
+            named.update(update.digest for update in session.accepted.values())
+        return state.SerializeToString(deterministic=True), frozenset(named)
+
+    def restore(self, state: bytes, schema: int) -> None:
+        if schema != self.schema:
+            raise LocalProtocolError(f"snapshot schema {schema}, this version reads {self.schema}")
+        self._state = wire.SatelliteState.FromString(state)
+        self._contacts = set()
+        self._wake_ns = 0
+
+    def handle(self, item: Input, now_ns: int) -> list[Action]:
+        if isinstance(item, Delivered):
+            self._check(item)
+        actions = self._turn(now_ns)
+        match item:
+            case ContactStarted(peer=peer):
+                self._contacts.add(peer)
+                actions += self._greet(peer)
+            case ContactEnded(peer=peer):
+                self._contacts.discard(peer)
+                self._forget(peer)
+            case Delivered(source=source, message=wire.Status() as status):
+                actions += self._answered(source, status, now_ns)
+            case Delivered(source=source, message=wire.Found() as found):
+                actions += self._found(found, now_ns)
+            case Delivered(source=source, message=wire.Update() as update):
+                actions += self._collect(source, update)
+            case JobDone(job=job, objects=outputs):
+                actions += self._aggregated(job, outputs, now_ns)
+            case JobFailed(job=job, reason=reason):
+                actions += self._not_aggregated(job, reason)
+            case ObjectLost(digest=digest):
+                actions += self._lost(digest)
+        return actions
+
+    # ------------------------------------------------------------------------------- services
+
+    def _turn(self, now_ns: int) -> list[Action]:
+        """End the sessions whose service is over, begin those whose service has come."""
+        actions: list[Action] = []
+        wake_ns = NEVER_NS
+        for region in self._params.regions:
+            service = self._orbits.serving(region.name, now_ns)
+            mine = service is not None and service.satellite == self._name
+            if region.name in self._state.sessions:
+                session = self._state.sessions[region.name]
+                if service is None or not mine or service.start_ns != session.start_ns:
+                    actions += self._end(region.name, session)
+                    del self._state.sessions[region.name]
+            if service is not None and mine:
+                if region.name not in self._state.sessions:
+                    self._state.sessions[region.name].start_ns = service.start_ns
+                    self._state.sessions[region.name].end_ns = service.end_ns
+                    for device in region.devices:
+                        if device in self._contacts:
+                            actions += self._poll(region.name, device)
+                wake_ns = min(wake_ns, service.end_ns)
+            else:
+                following = self._orbits.next_service(region.name, self._name, now_ns)
+                if following is not None:
+                    wake_ns = min(wake_ns, following.start_ns)
+        self._wake_ns = wake_ns
+        return actions
+
+    def _end(self, region: str, session: wire.Session) -> list[Action]:
+        actions: list[Action] = [CancelJob(session.job)] if session.job else []
+        if session.accepted:
+            fields = {
+                "region": region,
+                "round": session.base.round + 1,
+                "accepted": sorted(session.accepted),
+            }
+            actions.append(Report("round_abandoned", Severity.ACTIVITY_HI, fields))
+        return actions
+
+    def _key(self, what: str) -> str:
+        self._state.serial += 1
+        return f"{what}/{self._state.serial}"
+
+    def _send(
+        self, region: str, device: str, message: Message, lane: Lane, objects: tuple[Digest, ...] = ()
+    ) -> Send:
+        end_ns = self._state.sessions[region].end_ns
+        key = self._key(message.DESCRIPTOR.name.lower())
+        return Send(device, DEVICE_ROLE, key, message, lane, objects, expires_at_ns=end_ns)
+
+    def _poll(self, region: str, device: str) -> list[Action]:
+        return [self._send(region, device, wire.Poll(region=region), Lane.CONTROL)]
+
+    def _greet(self, device: str) -> list[Action]:
+        """A contact began, or began again: what the device holds must be asked anew."""
+        self._forget(device)
+        region = self._region_of.get(device)
+        if region is None or region not in self._state.sessions:
+            return []
+        return self._poll(region, device)
+
+    def _forget(self, device: str) -> None:
+        region = self._region_of.get(device)
+        if region is None or region not in self._state.sessions:
+            return
+        session = self._state.sessions[region]
+        session.statuses.pop(device, None)
+        for told in (session.opened, session.updated):
+            if device in told:
+                told.remove(device)
+        session.ClearField("fetching")
+
+    # ------------------------------------------------------------------------- what devices say
+
+    def _check(self, item: Delivered) -> None:
+        """Raises RemoteProtocolError for what no honest device of this ring sends."""
+        message, params = item.message, self._params
+        assert isinstance(message, wire.Status | wire.Update | wire.Found)
+        if item.source not in params.devices_of(message.region):
+            raise RemoteProtocolError(f"{item.source} is no device of {message.region}")
+        if isinstance(message, wire.Status):
+            if len(message.mixing) > len(params.regions):
+                raise RemoteProtocolError("a status with more mixing models than regions")
+            for record in (message.model, *message.mixing):
+                if not 0 <= record.round <= params.rounds:
+                    raise RemoteProtocolError(f"round {record.round} is not one of 0..{params.rounds}")
+            if message.model.region != message.region or not message.model.digest:
+                raise RemoteProtocolError("a status without its region's model")
+        elif message.digest not in item.objects:
+            raise RemoteProtocolError("the object it names did not come with it")
+        if isinstance(message, wire.Update):
+            if not 1 <= message.round <= params.rounds:
+                raise RemoteProtocolError(f"round {message.round} is not one of 1..{params.rounds}")
+            if not 1 <= message.samples <= SAMPLES_MAX:
+                raise RemoteProtocolError(f"{message.samples} samples, allowed are 1..{SAMPLES_MAX}")
+            self._check_round(message)
+
+    def _check_round(self, update: wire.Update) -> None:
+        if update.region not in self._state.sessions:
+            return
+        session = self._state.sessions[update.region]
+        if not session.HasField("base") or update.round <= session.base.round:
+            return
+        if update.round > session.base.round + 1 or not session.open:
+            raise RemoteProtocolError(f"round {update.round} of {update.region} was never opened")
+        if update.base != session.base.digest:
+            raise RemoteProtocolError(f"trained from another model than round {session.base.round}'s")
+
+    def _answered(self, device: str, status: wire.Status, now_ns: int) -> list[Action]:
+        region = status.region
+        if region not in self._state.sessions:
+            return []
+        session = self._state.sessions[region]
+        session.statuses[device].CopyFrom(status)
+        if len(session.statuses) < len(self._params.devices_of(region)):
+            return []
+        latest = newest(answer.model for answer in session.statuses.values())
+        actions: list[Action] = []
+        if not session.HasField("base") or latest.round > session.base.round:
+            if session.job:
+                actions.append(CancelJob(session.job))
+            kept = wire.Session(start_ns=session.start_ns, end_ns=session.end_ns)
+            for name, answer in session.statuses.items():
+                kept.statuses[name].CopyFrom(answer)
+            kept.base.CopyFrom(latest)
+            session.CopyFrom(kept)
+        self._see(region, session.base.round)
+        return actions + self._take_along(region, now_ns) + self._advance(region)
+
+    def _see(self, region: str, round_number: int) -> None:
+        self._state.seen[region] = max(round_number, self._state.seen.get(region, 0))
+
+    def _found(self, found: wire.Found, now_ns: int) -> list[Action]:
+        if found.region not in self._state.sessions:
+            return []
+        session = self._state.sessions[found.region]
+        if found.digest == session.fetching:
+            session.ClearField("fetching")
+        if found.digest not in session.held:
+            session.held.append(found.digest)
+        return self._take_along(found.region, now_ns) + self._advance(found.region)
+
+    def _fetch(self, region: str, digest: Digest, holders: Sequence[str]) -> list[Action]:
+        """Ask one device for an object; one at a time."""
+        session = self._state.sessions[region]
+        if session.fetching or not holders:
+            return []
+        session.fetching = digest
+        return [self._send(region, holders[0], wire.Fetch(region=region, digest=digest), Lane.CONTROL)]
+
+    # ------------------------------------------------------------------------------- the round
+
+    def _model_objects(self, record: wire.ModelRecord) -> tuple[Digest, ...]:
+        """What a device must hold of a model: in a mixing round also what a satellite may pick up."""
+        if is_mixing_round(self._params, record.round):
+            return tuple(dict.fromkeys((record.digest, carried_digest(self._params, record))))
+        return (record.digest,)
+
+    def _advance(self, region: str) -> list[Action]:
+        """Open the next round if it can be, and bring every device to the region's model."""
+        session, params = self._state.sessions[region], self._params
+        decision, reason = decide(params, region, session.statuses, session.base, self._state.carries)
+        if decision is Decision.POLL:
+            return []
+        actions: list[Action] = []
+        session.open = decision is Decision.OPEN
+        if decision is Decision.STARVED and not session.starved:
+            session.starved = True
+            fields = {"region": region, "round": session.base.round + 1, "reason": reason}
+            actions.append(Report("round_starved", Severity.WARNING_LO, fields))
+        objects = self._model_objects(session.base)
+        behind = [
+            device
+            for device in params.devices_of(region)
+            if session.statuses[device].model.round < session.base.round
+        ]
+        missing = [digest for digest in objects if digest not in session.held]
+        if behind and missing:
+            holders = [device for device in params.devices_of(region) if device not in behind]
+            actions += self._fetch(region, missing[0], holders)
+        for device in params.devices_of(region):
+            lacks = device in behind and device not in session.updated
+            opens = session.open and device not in session.opened
+            if (lacks and missing) or not (lacks or opens):
+                continue
+            if lacks:
+                session.updated.append(device)
+            if opens:
+                session.opened.append(device)
+            message = wire.Model(record=session.base, opens_round=session.open)
+            actions.append(self._send(region, device, message, Lane.UPDATE, objects if lacks else ()))
+        return actions
+
+    def _collect(self, device: str, update: wire.Update) -> list[Action]:
+        region, params = update.region, self._params
+        session = self._state.sessions[region] if region in self._state.sessions else None
+        fields = {
+            "region": region,
+            "round": update.round,
+            "digest": update.digest,
+            "device": device,
+        }
+        if session is None or not session.HasField("base") or update.round <= session.base.round:
+            return [Report("update_late", Severity.WARNING_LO, fields)]
+        if device in session.accepted:
+            return [Report("update_duplicate", Severity.ACTIVITY_LO, fields)]
+        if device in session.refused:
+            return [Report("update_refused", Severity.WARNING_LO, {**fields, "reason": "refused before"})]
+        session.accepted[device].CopyFrom(update)
+        actions: list[Action] = [Report("update_accepted", Severity.ACTIVITY_LO, fields)]
+        if set(session.accepted) == set(params.devices_of(region)):
+            actions += self._aggregate(region)
+        return actions
+
+    def _aggregate(self, region: str) -> list[Action]:
+        """Eq. (2): the weighted mean in the order of device names, mixed where the round is one of mixing."""
+        session, params = self._state.sessions[region], self._params
+        round_number = session.base.round + 1
+        devices = sorted(session.accepted)
+        inputs = {f"update/{n}": session.accepted[device].digest for n, device in enumerate(devices)}
+        job_params: dict[str, object] = {
+            "n_samples": [session.accepted[device].samples for device in devices]
+        }
+        wanted = carried_round(params, round_number)
+        carry = None if wanted is None else find_carry(params, region, wanted, self._state.carries)
+        if carry is not None:
+            inputs["carried"] = carry.digest
+            job_params["alpha"] = params.alpha
+        session.job = f"aggregate/{region}/{round_number}"
+        return [StartJob(session.job, "aggregate", job_params, inputs, params.aggregate_ns)]
+
+    def _aggregated(self, job: str, outputs: Mapping[str, Digest], now_ns: int) -> list[Action]:
+        region = next((name for name, session in self._state.sessions.items() if session.job == job), None)
+        if region is None:
+            return []
+        session, params = self._state.sessions[region], self._params
+        round_number = session.base.round + 1
+        wanted = carried_round(params, round_number)
+        carry = None if wanted is None else find_carry(params, region, wanted, self._state.carries)
+        parents = [session.base.digest] + ([carry.digest] if carry is not None else [])
+        record = wire.ModelRecord(
+            region=region,
+            round=round_number,
+            digest=outputs["model"],
+            pre_digest=outputs.get("pre", outputs["model"]),
+            parents=parents,
+            contributors=[
+                wire.Contribution(device=device, round=round_number, samples=session.accepted[device].samples)
+                for device in sorted(session.accepted)
+            ],
+            satellite=self._name,
+            created_ns=now_ns,
+        )
+        actions: list[Action] = self._report_model(record, carry)
+        if carry is not None:
+            self._state.carries.remove(carry)
+        self._see(region, round_number)
+        fresh = wire.Session(start_ns=session.start_ns, end_ns=session.end_ns, base=record)
+        for name, answer in session.statuses.items():
+            fresh.statuses[name].CopyFrom(answer)
+        fresh.held.extend(dict.fromkeys((record.digest, record.pre_digest)))
+        session.CopyFrom(fresh)
+        return actions + self._take_along(region, now_ns) + self._advance(region)
+
+    def _report_model(self, record: wire.ModelRecord, carry: wire.Carry | None) -> list[Action]:
+        fields = {
+            "region": record.region,
+            "round": record.round,
+            "digest": record.digest,
+            "pre": record.pre_digest,
+            "parents": list(record.parents),
+            "contributors": [[part.device, part.round, part.samples] for part in record.contributors],
+        }
+        objects = tuple(dict.fromkeys((record.digest, record.pre_digest)))
+        actions: list[Action] = [Report("aggregated", Severity.ACTIVITY_HI, fields, objects)]
+        if carry is not None:
+            mixed = {
+                "region": record.region,
+                "round": record.round,
+                "digest": carry.digest,
+                "source": carry.record.region,
+                "source_round": carry.record.round,
+                "satellite": self._name,
+            }
+            actions.append(Report("carry_mixed", Severity.ACTIVITY_HI, mixed))
+        return actions
+
+    def _not_aggregated(self, job: str, reason: str) -> list[Action]:
+        """Put aside the update that the worker blames; its region waits for the next service otherwise."""
+        for region, session in self._state.sessions.items():
+            if session.job != job:
+                continue
+            session.ClearField("job")
+            blamed = [
+                device
+                for n, device in enumerate(sorted(session.accepted))
+                if f"update/{n}:" in reason or f"update/{n} " in reason
+            ]
+            actions: list[Action] = []
+            for device in blamed[:1]:
+                fields = {
+                    "region": region,
+                    "round": session.base.round + 1,
+                    "device": device,
+                    "digest": session.accepted[device].digest,
+                    "reason": reason,
+                }
+                del session.accepted[device]
+                session.refused.append(device)
+                actions.append(Report("update_refused", Severity.WARNING_HI, fields))
+            return actions
+        return []
+
+    # ----------------------------------------------------------------------- store, carry, mix
+
+    def _take_along(self, region: str, now_ns: int) -> list[Action]:
+        """Pick up the region's newest mixing model where the plan designates this satellite."""
+        session, params = self._state.sessions[region], self._params
+        actions = self._drop_carries(region, up_to_round=session.base.round - params.delta)
+        target = params.downstream(region)
+        if target is None or not session.HasField("base"):
+            return actions
+        holders: dict[int, list[str]] = {}
+        records: dict[int, wire.ModelRecord] = {}
+        for device, status in sorted(session.statuses.items()):
+            for record in status.mixing:
+                holders.setdefault(record.round, []).append(device)
+                records[record.round] = record
+        if is_mixing_round(params, session.base.round):
+            records[session.base.round] = session.base
+        for round_number in sorted(records):
+            if round_number + params.delta <= self._state.seen.get(target, 0):
+                continue
+            if find_carry(params, target, round_number, self._state.carries) is not None:
+                continue
+            satellite, reason = designated(params, self._orbits, records[round_number], now_ns)
+            if satellite != self._name:
+                continue
+            digest = carried_digest(params, records[round_number])
+            if digest not in session.held:
+                actions += self._fetch(region, digest, holders.get(round_number, []))
+            else:
+                actions += self._pick_up(target, records[round_number], reason)
+        return actions
+
+    def _pick_up(self, target: str, record: wire.ModelRecord, reason: str) -> list[Action]:
+        digest = carried_digest(self._params, record)
+        fields = {"region": record.region, "round": record.round, "digest": digest, "target": target}
+        if len(self._state.carries) >= CARRIES_MAX:
+            why = f"{CARRIES_MAX} models on board"
+            return [Report("carry_refused", Severity.WARNING_LO, {**fields, "reason": why})]
+        self._state.carries.append(wire.Carry(target=target, record=record, digest=digest))
+        actions: list[Action] = [
+            Report("carry_picked_up", Severity.ACTIVITY_HI, {**fields, "reason": reason})
+        ]
+        if target in self._state.sessions and self._state.sessions[target].HasField("base"):
+            actions += self._advance(target)
+        return actions
+
+    def _drop_carries(self, target: str, up_to_round: int) -> list[Action]:
+        """Drop what `target` has mixed, or has got past, up to a round of the region upstream."""
+        actions: list[Action] = []
+        kept = []
+        for carry in self._state.carries:
+            if carry.target != target or carry.record.round > up_to_round:
+                kept.append(carry)
+                continue
+            fields = {
+                "region": carry.record.region,
+                "round": carry.record.round,
+                "digest": carry.digest,
+                "target": target,
+            }
+            actions.append(Report("carry_expired", Severity.ACTIVITY_LO, fields))
+        del self._state.carries[:]
+        self._state.carries.extend(kept)
+        return actions
+
+    def _lost(self, digest: Digest) -> list[Action]:
+        """Forget what is gone; the session starts over by polling."""
+        kept = [carry for carry in self._state.carries if carry.digest != digest]
+        del self._state.carries[:]
+        self._state.carries.extend(kept)
+        for region in sorted(self._state.sessions):
+            session = self._state.sessions[region]
+            gone = [device for device, update in session.accepted.items() if update.digest == digest]
+            for device in gone:
+                del session.accepted[device]
+            if digest in session.held:
+                session.held.remove(digest)
+        return [Report("object_lost", Severity.WARNING_HI, {"digest": digest})]

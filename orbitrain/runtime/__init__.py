@@ -1,0 +1,1 @@
+"""What turns pure machines into daemons: the asyncio driver, the clock, workers, configuration, telemetry."""

@@ -1,0 +1,193 @@
+"""A node's own configuration file, all that a daemon is started with: `python -m satellite_node --config F`.
+
+Paths are relative to the file, so that a folder can be copied to a board as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orbitrain.protocols.fedmeld import Params, Region
+from orbitrain.scenario import SECOND_NS, Name, first_error
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; one line: file, field, what is allowed."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Link(_Table):
+    """The learning plane: where this node listens, and its peers by name."""
+
+    listen: str
+    peers: dict[Name, str] = {}
+    acquisition_s: float = Field(default=5.0, ge=0, le=600)
+    message_s: float = Field(default=2.0, gt=0)
+    """Modelled times, as in the scenario's [links] and [compute]."""
+
+
+class Operator(_Table):
+    """The management plane of this node: host:port on loopback, or unix:PATH."""
+
+    listen: str
+
+
+class Bus(_Table):
+    """Where telemetry for a live display is published (ZeroMQ)."""
+
+    endpoint: str
+
+
+class Journal(_Table):
+    sync: Literal["full", "normal"] = "full"
+    """full: a commit survives loss of power. normal: it survives a killed process only."""
+
+
+class Task(_Table):
+    spec: str
+    search_path: str = "."
+    options: dict[str, Any] = {}
+
+
+class RingRegion(_Table):
+    name: Name
+    devices: list[Name] = Field(min_length=1)
+
+
+class FedMeld(_Table):
+    rounds: int = Field(ge=1)
+    delta: int = Field(ge=1)
+    alpha: float = Field(ge=0, le=1)
+    carry: Literal["pre", "post"] = "post"
+    train_s: float = Field(ge=0)
+    aggregate_s: float = Field(ge=0)
+    regions: list[RingRegion] = Field(min_length=1)
+
+
+class Gather(_Table):
+    """Ground nodes: the management addresses of the nodes whose journals are gathered, by name."""
+
+    nodes: dict[Name, str] = {}
+
+
+class NodeConfig(_Table):
+    name: Name
+    kind: Literal["satellite", "ground", "device"]
+    seed: int = Field(ge=0, lt=1 << 63)
+    plan: str = "plan.json"
+    scenario_sha256: Sha256
+    """The plan must be of this scenario."""
+    state: str = "state"
+    """Folder of the journal and the objects."""
+    clock: str | None = None
+    """A run's clock.json; without it the node takes UTC from the plan's epoch at rate 1."""
+    initial: str | None = None
+    """Initial weights, put into the store at start; devices need them."""
+    initial_sha256: Sha256
+    link: Link
+    operator: Operator
+    bus: Bus | None = None
+    journal: Journal = Journal()
+    fedmeld: FedMeld
+    task: Task
+    gather: Gather = Gather()
+
+    def task_params(self, folder: Path) -> dict[str, Any]:
+        """What a worker needs to construct the task; `folder` is where the configuration lies."""
+        return {
+            "spec": self.task.spec,
+            "options": self.task.options,
+            "regions": {region.name: list(region.devices) for region in self.fedmeld.regions},
+            "seed": self.seed,
+            "search_path": str((folder / self.task.search_path).resolve()),
+        }
+
+    def fedmeld_params(self, folder: Path) -> Params:
+        table = self.fedmeld
+        return Params(
+            regions=tuple(Region(region.name, tuple(region.devices)) for region in table.regions),
+            rounds=table.rounds,
+            delta=table.delta,
+            alpha=table.alpha,
+            carry=table.carry,
+            seed=self.seed,
+            train_ns=round(table.train_s * SECOND_NS),
+            aggregate_ns=round(table.aggregate_s * SECOND_NS),
+            initial=self.initial_sha256,
+            task=self.task_params(folder),
+        )
+
+
+def load_config(path: Path, kind: str) -> NodeConfig:
+    """Read and validate the configuration of a node of `kind`. Raises ConfigError."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        config = NodeConfig.model_validate(values)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_error(error, NodeConfig)}") from None
+    if config.kind != kind:
+        raise ConfigError(f"{path}: kind: must be {kind!r} for this program, not {config.kind!r}")
+    if kind == "device" and config.name not in [d for r in config.fedmeld.regions for d in r.devices]:
+        raise ConfigError(f"{path}: name: must be one of the devices in fedmeld.regions, not {config.name!r}")
+    return config
+
+
+def dump_toml(values: Mapping[str, Any]) -> str:
+    """A TOML document of a configuration's values (`model_dump`); None is left out."""
+    lines: list[str] = []
+    _dump_table(values, "", lines)
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _dump_table(values: Mapping[str, Any], path: str, lines: list[str]) -> None:
+    tables = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) or (
+            isinstance(value, list) and value and isinstance(value[0], Mapping)
+        ):
+            tables.append((key, value))
+        elif value is not None:
+            lines.append(f"{_key(key)} = {_value(value)}")
+    for key, value in tables:
+        name = f"{path}.{_key(key)}" if path else _key(key)
+        if isinstance(value, Mapping):
+            lines += ["", f"[{name}]"]
+            _dump_table(value, name, lines)
+        else:
+            for row in value:
+                lines += ["", f"[[{name}]]"]
+                _dump_table(row, name, lines)
+
+
+def _key(key: str) -> str:
+    plain = key.replace("-", "").replace("_", "").isalnum() and key.isascii()
+    return key if plain else json.dumps(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
+    return repr(value)

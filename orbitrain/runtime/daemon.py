@@ -1,0 +1,283 @@
+"""One node as a process: what every kind of daemon does from its configuration to its end.
+
+The composition roots (`satellite_node`, `ground_node`, `device_node`) say which machines and which extra duty
+their kind of node has; the rest is here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orbitrain.contacts.plan import ContactPlan, PlanError
+from orbitrain.core import Core
+from orbitrain.machine import LocalProtocolError, Machine
+from orbitrain.runtime import clock as clocks
+from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock, ClockError
+from orbitrain.runtime.compute import Compute
+from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
+from orbitrain.runtime.driver import Driver, Times
+from orbitrain.runtime.operator import OperatorDesk
+from orbitrain.runtime.telemetry import Telemetry
+from orbitrain.transport.bus import Publisher
+from orbitrain.transport.rpc import (
+    AddressInUse,
+    InsecureAddress,
+    InvalidAddress,
+    LinkServer,
+    OperatorServer,
+)
+from orbitrain.transport.store.blobs import BlobStore
+from orbitrain.transport.store.errors import StoreError
+from orbitrain.transport.store.journal import Journal
+
+SAMPLE_S = 2.0
+"""Wall seconds between two samples of a node's metrics."""
+
+STOP_GRACE_S = 1.0
+"""Wall seconds that calls under way may take at the end: a node is gone within 5 s of SIGTERM."""
+
+CONTROL_VARIABLE = "ORBITRAIN_CONTROL"
+"""Set by a supervisor that holds this process's standard input: when that closes, the node ends."""
+
+EXIT_USAGE = 2
+EXIT_DEFECT = 70
+
+
+@dataclass(slots=True)
+class Node:
+    """A node that is being put together, as its composition root sees it."""
+
+    config: NodeConfig
+    folder: Path
+    plan: ContactPlan
+    journal: Journal
+    blobs: BlobStore
+    compute: Compute
+    telemetry: Telemetry
+
+
+class Duty:
+    """Work of a node beside its machines, such as gathering. This one is none."""
+
+    async def run(self, clock: Clock) -> None:
+        """Until cancelled."""
+        await asyncio.Event().wait()
+
+    async def gather(self) -> list[str]:
+        """Bring it to its end; names what could not be reached."""
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What makes a kind of node: its machines by role, and its duty if it has one."""
+
+    kind: str
+    machines: Callable[[Node], Mapping[str, Machine]]
+    duty: Callable[[Node], Duty] | None = None
+
+
+def main(composition: Composition) -> int:
+    """Run a daemon from the command line. Returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog=f"{composition.kind}-node", description=f"An orbitrain {composition.kind} node."
+    )
+    parser.add_argument("--config", required=True, type=Path, help="the node's TOML file")
+    path: Path = parser.parse_args().config
+    try:
+        config = load_config(path, composition.kind)
+        return asyncio.run(_serve(composition, config, path))
+    except (ConfigError, ClockError, StoreError, AddressInUse, InsecureAddress, InvalidAddress) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return 130
+
+
+def journal_path(state: Path) -> Path:
+    """The journal of a node with this state folder."""
+    return state / "journal.sqlite"
+
+
+def blobs_path(state: Path) -> Path:
+    """The objects of a node with this state folder."""
+    return state / "blobs"
+
+
+def _load_plan(config: NodeConfig, path: Path) -> ContactPlan:
+    """Raises ConfigError."""
+    file = path.parent / config.plan
+    try:
+        plan = ContactPlan.from_json(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except PlanError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    if plan.scenario_sha256 != config.scenario_sha256:
+        raise ConfigError(
+            f"{file}: scenario_sha256: is the plan of another scenario "
+            f"({plan.scenario_sha256[:12]}, not {config.scenario_sha256[:12]})"
+        )
+    known = {node.name: node.kind for node in plan.nodes}
+    for name in [config.name, *config.link.peers, *(d for r in config.fedmeld.regions for d in r.devices)]:
+        if name not in known:
+            raise ConfigError(f"{path}: {name!r} is not a node of the plan {file}")
+    if known[config.name] != config.kind:
+        raise ConfigError(f"{path}: kind: the plan says that {config.name} is a {known[config.name]}")
+    return plan
+
+
+def _preload(config: NodeConfig, folder: Path, blobs: BlobStore) -> list[str]:
+    """Put the initial weights into the store. Raises ConfigError."""
+    if config.initial is None:
+        if config.kind == "device":
+            raise ConfigError(f"{config.name}: initial: a device needs the file of initial weights")
+        return []
+    file = folder / config.initial
+    try:
+        digest = blobs.put(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    if digest != config.initial_sha256:
+        raise ConfigError(f"{file}: its SHA-256 is {digest}, initial_sha256 says {config.initial_sha256}")
+    return [digest]
+
+
+async def _serve(composition: Composition, config: NodeConfig, path: Path) -> int:
+    folder = path.parent
+    plan = _load_plan(config, path)
+    state = folder / config.state
+    state.mkdir(parents=True, exist_ok=True)
+    publisher = None if config.bus is None else Publisher(config.bus.endpoint)
+    with contextlib.ExitStack() as stack:
+        if publisher is not None:
+            stack.callback(publisher.close)
+        blobs = BlobStore(blobs_path(state))
+        stack.callback(blobs.close)
+        journal = stack.enter_context(Journal(journal_path(state), config.journal.sync))
+        preloaded = _preload(config, folder, blobs)
+        compute, telemetry = Compute(), Telemetry(config.name, publisher)
+        node = Node(config, folder, plan, journal, blobs, compute, telemetry)
+        durable = journal.load()
+        try:
+            core = Core(config.name, composition.machines(node), durable, blobs.size)
+        except LocalProtocolError as error:
+            raise ConfigError(f"{state}: {error}") from None
+        life = _Life(node, core, preloaded, durable.committed_ns, _Stopping())
+        try:
+            return await life.live(composition.duty(node) if composition.duty else Duty(), path)
+        finally:
+            await compute.close()
+
+
+class _Stopping:
+    """Set by SIGTERM, SIGINT, or the end of the supervisor's pipe."""
+
+    def __init__(self) -> None:
+        self.event = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.event.set)
+        if os.environ.get(CONTROL_VARIABLE):
+            os.set_blocking(0, False)
+            loop.add_reader(0, self._control)
+
+    def _control(self) -> None:
+        if not os.read(0, 4096):
+            asyncio.get_running_loop().remove_reader(0)
+            self.event.set()
+
+
+class _Life:
+    """From ready to the end."""
+
+    def __init__(
+        self, node: Node, core: Core, preloaded: list[str], committed_ns: int, stopping: _Stopping
+    ) -> None:
+        self._node = node
+        self._core = core
+        self._preloaded = preloaded
+        self._committed_ns = committed_ns
+        self._stopping = stopping
+        self._stepping: asyncio.Task[None] | None = None
+
+    async def live(self, duty: Duty, path: Path) -> int:
+        node, config = self._node, self._node.config
+        clock = await self._start_clock(path)
+        if clock is None:
+            return 0
+        driver = Driver(
+            self._core, node.plan, clock, (node.journal, node.blobs), node.compute, node.telemetry
+        )
+        self._driver = driver
+        desk = OperatorDesk(driver, node.journal, self._drained, duty.gather)
+        link = LinkServer(config.link.listen, node.blobs, driver, node.plan.neighbours(config.name))
+        operator = OperatorServer(config.operator.listen, desk, node.blobs)
+        driver.awaited = link.awaited
+        await operator.start()
+        await link.start()
+        times = Times(round(config.link.acquisition_s * SECOND_NS), round(config.link.message_s * SECOND_NS))
+        self._stepping = asyncio.create_task(
+            driver.run(config.link.peers, times, self._preloaded, self._committed_ns)
+        )
+        aside = [asyncio.create_task(duty.run(clock)), asyncio.create_task(self._sample(driver, clock))]
+        stopped = asyncio.create_task(self._stopping.event.wait())
+        watched: set[asyncio.Task[object]] = {self._stepping, stopped, *aside}
+        code = 0
+        try:
+            while not stopped.done():
+                done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+                watched -= done
+                for task in done - {stopped}:
+                    failure = task.exception() or (driver.failure if task is self._stepping else None)
+                    if failure is not None:
+                        traceback.print_exception(failure)
+                        code = EXIT_DEFECT
+                        stopped.cancel()
+                        return code
+            return code
+        finally:
+            driver.drain()
+            for task in aside:
+                task.cancel()
+            await asyncio.gather(self._stepping, *aside, return_exceptions=True)
+            await asyncio.gather(link.stop(STOP_GRACE_S), operator.stop(STOP_GRACE_S))
+
+    async def _start_clock(self, path: Path) -> Clock | None:
+        """The run's clock, or UTC for a node of its own; None if the node is stopped while it waits."""
+        config = self._node.config
+        print("ready", flush=True)
+        if config.clock is None:
+            return Clock(Anchor.of_epoch(self._node.plan.epoch))
+        waiting = asyncio.create_task(clocks.started(path.parent / config.clock))
+        stopped = asyncio.create_task(self._stopping.event.wait())
+        await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if waiting.done():
+            return waiting.result()
+        waiting.cancel()
+        return None
+
+    async def _drained(self) -> int:
+        assert self._stepping is not None
+        self._driver.drain()
+        await asyncio.gather(self._stepping, return_exceptions=True)
+        return self._driver.latest_ns
+
+    async def _sample(self, driver: Driver, clock: Clock) -> None:
+        """Metrics into the journal, and to the display, every SAMPLE_S."""
+        while True:
+            t_ns = clock.now_ns()
+            values = self._node.telemetry.sample()
+            await driver.on_disk(self._node.journal.add_metrics, t_ns, list(values.items()))
+            self._node.telemetry.publish("sample", {"t_ns": t_ns, "values": values})
+            await asyncio.sleep(SAMPLE_S)

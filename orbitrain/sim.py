@@ -1,0 +1,448 @@
+"""The virtual-time driver: every node of a scenario in one thread, over a contact plan, with faults on demand.
+
+It gives machines exactly what the daemons give them - ordered inputs, confirmed contacts, letters that end
+once, jobs that take their modelled time, a commit before anything leaves - and nothing else: no byte moves,
+objects are names. Training is real if the `Engine` handed in trains.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import partial
+from itertools import count
+from typing import Any, Protocol
+
+from orbitrain.contacts.plan import ContactPlan
+from orbitrain.core import Arrival, Core, DeadLetter, Durable, Event, Job, Step
+from orbitrain.learning.outcome import JobError
+from orbitrain.machine import (
+    ContactEnded,
+    ContactStarted,
+    Delivered,
+    Digest,
+    JobDone,
+    JobFailed,
+    Machine,
+    RemoteProtocolError,
+)
+from orbitrain.mailbox import ENVELOPE_BYTES, Flight, Identity, Letter, Mark, Outcome, flight, settle
+from orbitrain.results import Entry
+
+RETRY_NS = 1_000_000_000
+"""Scenario time until a letter whose answer did not come is tried again within a contact."""
+
+
+class Engine(Protocol):
+    """Runs jobs, and knows the objects."""
+
+    def run(self, node: str, job: Job) -> tuple[Mapping[str, Any], Mapping[str, Digest]]:
+        """The result and the outputs by name. Raises JobError."""
+        ...
+
+    def size_of(self, digest: Digest) -> int:
+        """Bytes of an object. Raises KeyError for an unknown one."""
+        ...
+
+    def keep(self, digests: set[Digest]) -> None:
+        """Every other object may be forgotten."""
+        ...
+
+
+class MemoryJournal:
+    """What a simulated node has on disk."""
+
+    def __init__(self, incarnation: str) -> None:
+        self.durable = Durable(incarnation)
+        self.events: list[tuple[str, Event]] = []
+        """(incarnation, event): also those of earlier stores of the node, which the operator had gathered."""
+        self.dead_letters: list[DeadLetter] = []
+        self._letters: dict[Identity, Letter] = {}
+        self._sequences: dict[tuple[str, str, int], int] = {}
+        self._marks: dict[tuple[str, str, str, int], Mark] = {}
+        self._jobs: dict[tuple[str, str], Job] = {}
+        self._reported: tuple[tuple[Digest, int], ...] = ()
+
+    def commit(self, step: Step, reported: Iterable[tuple[Digest, int]]) -> None:
+        for identity in step.ended_letters:
+            self._letters.pop(identity, None)
+        for identity, letter in step.letters.items():
+            self._letters[identity] = letter
+            mailbox = letter.mailbox
+            self._sequences[mailbox] = max(self._sequences.get(mailbox, 0), letter.sequence)
+        for mark in step.marks:
+            self._marks[mark.mailbox] = mark
+        for job in step.ended_jobs:
+            self._jobs.pop(job, None)
+        self._jobs.update(step.jobs)
+        self.events += [(self.durable.incarnation, event) for event in step.events]
+        self.dead_letters += step.dead_letters
+        self._reported = tuple(reported)
+        self.durable = replace(
+            self.durable,
+            committed_ns=step.now_ns,
+            snapshots={**self.durable.snapshots, **step.snapshots},
+        )
+
+    def load(self) -> Durable:
+        return replace(
+            self.durable,
+            letters=tuple(self._letters.values()),
+            sequences=tuple((*mailbox, n) for mailbox, n in self._sequences.items()),
+            marks=tuple(self._marks.values()),
+            jobs=tuple(self._jobs.values()),
+            reported=self._reported,
+        )
+
+
+class CrashPoint(StrEnum):
+    """Where in a step a node may die."""
+
+    BEFORE_COMMIT = "before_commit"
+    AFTER_COMMIT = "after_commit"
+    """Committed; nothing has left the node, nobody has been answered."""
+    AFTER_ACTIONS = "after_actions"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Modelled times of the network. `down_ns` is how long a crashed node takes to be back."""
+
+    acquisition_ns: int
+    handling_ns: int
+    down_ns: int = 30_000_000_000
+
+
+@dataclass(slots=True)
+class _Node:
+    name: str
+    make: Callable[[], Mapping[str, Machine]]
+    journal: MemoryJournal
+    holds: set[Digest]
+    preloaded: frozenset[Digest]
+    core: Core | None = None
+    life: int = 0
+    inbox: list[Arrival] = field(default_factory=list)
+    contacts: dict[str, int] = field(default_factory=dict)
+    """Confirmed contacts: peer -> end of the window."""
+    air: dict[str, Identity] = field(default_factory=dict)
+    """The letter under way, by peer: one a link."""
+    told: dict[str, str] = field(default_factory=dict)
+    """Incarnation of each peer at the last contact."""
+    steps: int = 0
+    arrivals: int = 0
+
+
+class Simulation:
+    """`run` until the predicate holds, the plan ends, or nothing is left to happen."""
+
+    def __init__(self, plan: ContactPlan, settings: Settings, engine: Engine) -> None:
+        self.plan = plan
+        self.now_ns = 0
+        self.dead_letters = 0
+        self.crash: Callable[[str, int, CrashPoint], bool] = lambda node, step, point: False
+        """Asked at every crash point of every step; True kills the node there."""
+        self._settings = settings
+        self._engine = engine
+        self._nodes: dict[str, _Node] = {}
+        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = count()
+        self._wakes: dict[str, int] = {}
+        self._incarnations = count(1)
+
+    # -------------------------------------------------------------------------------- set-up
+
+    def add(
+        self, name: str, make: Callable[[], Mapping[str, Machine]], preloaded: Iterable[Digest] = ()
+    ) -> None:
+        """A node whose machines `make` creates afresh at every boot."""
+        store = frozenset(preloaded)
+        journal = MemoryJournal(f"sim-{next(self._incarnations)}")
+        self._nodes[name] = _Node(name, make, journal, set(store), store)
+
+    def at(self, t_ns: int, what: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (t_ns, next(self._order), what))
+
+    def run(self, until: Callable[[list[tuple[str, Event]]], bool] = lambda fresh: False) -> None:
+        """`until` sees the events (node, event) as they are committed; True ends the run."""
+        self._until = until
+        self._ended = False
+        for name in sorted(self._nodes):
+            self._boot(name)
+        names = sorted(self._nodes)
+        for a in names:
+            for b in self.plan.neighbours(a):
+                if a < b and b in self._nodes:
+                    for start_ns, end_ns in self.plan.windows(a, b):
+                        self._window(a, b, start_ns, end_ns)
+        while self._agenda and not self._ended:
+            t_ns, _, what = heapq.heappop(self._agenda)
+            if t_ns > self.plan.duration_ns:
+                break
+            self.now_ns = t_ns
+            what()
+        if not self._ended:
+            self.now_ns = self.plan.duration_ns
+
+    def _window(self, a: str, b: str, start_ns: int, end_ns: int) -> None:
+        confirmed_ns = start_ns + self._settings.acquisition_ns
+        if confirmed_ns < end_ns:
+            self.at(confirmed_ns, lambda: self._meet(a, b, end_ns))
+            self.at(end_ns, lambda: self._part(a, b))
+
+    # ---------------------------------------------------------------------------- life and death
+
+    def journal(self, name: str) -> MemoryJournal:
+        return self._nodes[name].journal
+
+    def entries(self) -> list[Entry]:
+        """Every event of every journal, by (time, node)."""
+        rows = [
+            (event.t_ns, name, n, Entry(name, incarnation, event))
+            for name, node in self._nodes.items()
+            for n, (incarnation, event) in enumerate(node.journal.events)
+        ]
+        return [entry for _, _, _, entry in sorted(rows, key=lambda row: row[:3])]
+
+    def holds(self, name: str) -> set[Digest]:
+        """The objects in a node's store."""
+        return set(self._nodes[name].holds)
+
+    def kill(self, name: str, lose_disk: bool = False) -> None:
+        """The node dies now, and is back after `down_ns`, with an empty store if its disk is lost."""
+        node = self._nodes[name]
+        if node.core is None:
+            return
+        node.core = None
+        node.life += 1
+        node.inbox.clear()
+        node.air.clear()
+        node.contacts.clear()
+        node.told.clear()
+        self._wakes.pop(name, None)
+        if lose_disk:
+            gathered = node.journal.events
+            node.journal = MemoryJournal(f"sim-{next(self._incarnations)}")
+            node.journal.events = gathered
+            node.holds = set(node.preloaded)
+        self.at(self.now_ns + self._settings.down_ns, lambda: self._boot(name))
+
+    def _boot(self, name: str) -> None:
+        node = self._nodes[name]
+        durable = node.journal.load()
+        node.core = Core(name, node.make(), durable, self._engine.size_of)
+        node.inbox += node.core.lost(node.holds.__contains__)
+        for job in durable.jobs:
+            self._start_job(node, job)
+        for peer in self.plan.neighbours(name):
+            if peer not in self._nodes:
+                continue
+            for start_ns, end_ns in self.plan.windows(name, peer):
+                acquired_ns = start_ns + self._settings.acquisition_ns
+                if acquired_ns < self.now_ns < end_ns - self._settings.acquisition_ns:
+                    acquired = partial(self._meet, name, peer, end_ns)
+                    self.at(self.now_ns + self._settings.acquisition_ns, acquired)
+        self._wake(node, self.now_ns)
+
+    # ------------------------------------------------------------------------------------ contacts
+
+    def _meet(self, a: str, b: str, end_ns: int) -> None:
+        """The ping came back: each side that did not know is told. Its step starts what waits for the peer."""
+        first, second = self._nodes[a], self._nodes[b]
+        if first.core is None or second.core is None or self.now_ns >= end_ns:
+            return
+        for node, peer in ((first, second), (second, first)):
+            assert peer.core is not None
+            known = node.told.get(peer.name)
+            if peer.name in node.contacts and known != peer.core.incarnation:
+                self._lose(node, peer.name)
+            if peer.name not in node.contacts:
+                node.contacts[peer.name] = end_ns
+                node.told[peer.name] = peer.core.incarnation
+                contact = self.plan.active(node.name, peer.name, self.now_ns)
+                link_class = contact.link_class if contact is not None else ""
+                self._arrive(
+                    node,
+                    Arrival(
+                        self.now_ns, peer.name, -1, 1, None, ContactStarted(peer.name, link_class, end_ns)
+                    ),
+                )
+
+    def _part(self, a: str, b: str) -> None:
+        for name, peer in ((a, b), (b, a)):
+            node = self._nodes[name]
+            if node.core is not None and peer in node.contacts:
+                self._lose(node, peer)
+
+    def _lose(self, node: _Node, peer: str) -> None:
+        del node.contacts[peer]
+        node.air.pop(peer, None)
+        self._arrive(node, Arrival(self.now_ns, peer, -1, 0, None, ContactEnded(peer)))
+
+    # ------------------------------------------------------------------------------------- letters
+
+    def _pump(self, node: _Node, peer: str) -> None:
+        """Start the next letter towards a peer in contact, if the link is free and it will fit."""
+        if node.core is None or peer not in node.contacts or peer in node.air:
+            return
+        contact = self.plan.active(node.name, peer, self.now_ns)
+        if contact is None:
+            return
+        for letter in node.core.outbox.heads(peer):
+            size = ENVELOPE_BYTES + len(letter.body)
+            if letter.cancelled is None:
+                held = self._nodes[peer].holds
+                size += sum(nbytes for digest, nbytes in letter.objects if digest not in held)
+            times = flight(contact, self.now_ns, size, self._settings.handling_ns)
+            if times is not None:
+                fields = {"to": peer, "class": contact.link_class, "bytes": size}
+                self._launch(node, peer, letter, times, fields)
+                return
+
+    def _launch(
+        self, node: _Node, peer: str, letter: Letter, times: Flight, fields: Mapping[str, Any]
+    ) -> None:
+        assert node.core is not None
+        node.core.outbox.attempted(letter.identity)
+        node.air[peer] = letter.identity
+        life = node.life
+        self.at(times.arrives_ns, lambda: self._receive(peer, node, life, letter))
+        self.at(times.answered_ns, lambda: self._answer(node, life, peer, letter, fields))
+
+    def _receive(self, name: str, sender: _Node, life: int, letter: Letter) -> None:
+        """A letter has arrived. Known ones are answered by their mark, which is there already."""
+        node = self._nodes[name]
+        if node.core is None or sender.core is None or sender.life != life:
+            return
+        mailbox = (sender.name, sender.core.incarnation, letter.role, letter.lane)
+        if node.core.marks.find(mailbox, letter.sequence) is not None:
+            return
+        mark = Mark(*mailbox, letter.sequence, Outcome.DELIVERED)
+        item = None
+        if letter.cancelled is not None:
+            mark = replace(mark, outcome=Outcome.CANCELLED)
+        elif letter.expires_at_ns <= self.now_ns:
+            mark = replace(mark, outcome=Outcome.EXPIRED)
+        else:
+            digests = tuple(digest for digest, _ in letter.objects)
+            try:
+                message = node.core.decode(letter.role, letter.kind, letter.body)
+                item = Delivered(sender.name, message, digests)
+                node.holds.update(digests)
+            except RemoteProtocolError as error:
+                mark = replace(mark, outcome=Outcome.REFUSED, reason=str(error))
+        self._arrive(
+            node, Arrival(self.now_ns, sender.name, letter.lane, letter.sequence, letter.role, item, mark)
+        )
+
+    def _answer(self, node: _Node, life: int, peer: str, letter: Letter, fields: Mapping[str, Any]) -> None:
+        """The receiver's answer is due: its mark, if it lived to commit one."""
+        if node.core is None or node.life != life or peer not in node.air:
+            return
+        if node.air[peer] != letter.identity:
+            return
+        del node.air[peer]
+        receiver = self._nodes[peer].core
+        mailbox = (node.name, node.core.incarnation, letter.role, letter.lane)
+        mark = None if receiver is None else receiver.marks.find(mailbox, letter.sequence)
+        if mark is None:
+            self.at(self.now_ns + RETRY_NS, lambda: self._pump(node, peer))
+            return
+        node.core.outbox.settling(letter.identity)
+        current = node.core.outbox.find(letter.sender_role, letter.key) or letter
+        self._arrive(
+            node,
+            Arrival(
+                self.now_ns,
+                peer,
+                letter.lane,
+                letter.sequence,
+                letter.sender_role,
+                settle(current, mark.outcome, mark.reason),
+                settles=letter.identity,
+                fields=fields,
+            ),
+        )
+
+    # ---------------------------------------------------------------------------------------- jobs
+
+    def _start_job(self, node: _Node, job: Job) -> None:
+        due_ns = max(job.due_ns, self.now_ns)
+        item: JobDone | JobFailed
+        try:
+            result, outputs = self._engine.run(node.name, job)
+            node.holds.update(outputs.values())
+            item = JobDone(job.job, result, outputs)
+        except JobError as error:
+            item = JobFailed(job.job, str(error))
+        node.arrivals += 1
+        arrival = Arrival(due_ns, "", 0, node.arrivals, job.role, item, ends_job=job.identity)
+        self._arrive(node, arrival)
+
+    # ------------------------------------------------------------------------------------ the step
+
+    def _arrive(self, node: _Node, arrival: Arrival) -> None:
+        node.inbox.append(arrival)
+        self._wake(node, arrival.due_ns)
+
+    def _wake(self, node: _Node, t_ns: int) -> None:
+        """See to it that the node steps at `t_ns`, after everything else of that instant has arrived."""
+        planned = self._wakes.get(node.name)
+        if planned is not None and planned <= t_ns:
+            return
+        self._wakes[node.name] = t_ns
+        life = node.life
+        self.at(t_ns, lambda: self._turn(node, life, t_ns))
+
+    def _turn(self, node: _Node, life: int, t_ns: int) -> None:
+        core = node.core
+        if core is None or node.life != life or self._wakes.get(node.name) != t_ns:
+            return
+        del self._wakes[node.name]
+        batch = [arrival for arrival in node.inbox if arrival.due_ns <= t_ns]
+        node.inbox = [arrival for arrival in node.inbox if arrival.due_ns > t_ns]
+        batch += core.timers(t_ns)
+        if batch:
+            self._step(node, core, batch)
+        if node.core is core:
+            waiting = [arrival.due_ns for arrival in node.inbox]
+            deadline = core.deadline_ns()
+            if deadline is not None:
+                waiting.append(max(deadline, t_ns))
+            if waiting:
+                self._wake(node, min(waiting))
+
+    def _step(self, node: _Node, core: Core, batch: list[Arrival]) -> None:
+        node.steps += 1
+        step = core.step(batch, self.now_ns)
+        if self.crash(node.name, node.steps, CrashPoint.BEFORE_COMMIT):
+            self.kill(node.name)
+            return
+        node.journal.commit(step, core.reported)
+        fresh = [(node.name, event) for event in step.events]
+        if fresh and self._until(fresh):
+            self._ended = True
+        self.dead_letters += len(step.dead_letters)
+        if self.crash(node.name, node.steps, CrashPoint.AFTER_COMMIT):
+            self.kill(node.name)
+            return
+        for job in step.jobs.values():
+            self._start_job(node, job)
+        for peer in sorted(node.contacts):
+            self._pump(node, peer)
+        self._collect(node, core)
+        if self.crash(node.name, node.steps, CrashPoint.AFTER_ACTIONS):
+            self.kill(node.name)
+
+    def _collect(self, node: _Node, core: Core) -> None:
+        """Drop what no snapshot, letter, job or waiting input names."""
+        if node.steps % 64:
+            return
+        needed = core.needed() | node.preloaded
+        for arrival in node.inbox:
+            needed.update(arrival.objects)
+        node.holds &= needed
+        if node.steps % 1024 == 0:
+            self._engine.keep(set().union(*(other.holds for other in self._nodes.values())))

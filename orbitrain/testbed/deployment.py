@@ -1,0 +1,132 @@
+"""The files that daemons are started with: one TOML a node, beside the plan and the initial weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from orbitrain.machine import Digest
+from orbitrain.outputs import RunFolder, replace_bytes
+from orbitrain.runtime.config import (
+    Bus,
+    FedMeld,
+    Gather,
+    Link,
+    NodeConfig,
+    Operator,
+    RingRegion,
+    Task,
+    dump_toml,
+)
+from orbitrain.scenario import ScenarioError
+from orbitrain.virtual import Setting
+
+FIRST_PORT = 20_000
+LAST_PORT = 32_000
+"""Below the range from which systems take ports for outgoing connections."""
+
+
+def socket_folder(out: Path) -> Path:
+    """A private folder for this run's management and telemetry sockets; their paths must be short.
+
+    The same for every start of a run in the same place, so that one that was killed leaves nothing over.
+    Raises ScenarioError if somebody else has it.
+    """
+    name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"orbitrain-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise ScenarioError(f"{folder}: belongs to another user")
+    return folder
+
+
+def _free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _ports(seed: str) -> Iterator[int]:
+    """Free ports, from a place in the range that depends on the run, so that two runs seldom meet."""
+    span = LAST_PORT - FIRST_PORT
+    start = int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16) % span
+    for n in range(span):
+        port = FIRST_PORT + (start + n) % span
+        if _free(port):
+            yield port
+    raise ScenarioError(f"no free port on 127.0.0.1 in {FIRST_PORT}..{LAST_PORT}")
+
+
+def _kept_address(path: Path) -> str | None:
+    """The address that a node of an unfinished run listened on, if it is free."""
+    try:
+        address = tomllib.loads(path.read_text(encoding="utf-8"))["link"]["listen"]
+        return address if _free(int(address.rpartition(":")[2])) else None
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def write_nodes(setting: Setting, folder: RunFolder, sockets: Path, initial: Digest) -> dict[str, Path]:
+    """Write nodes/NAME.toml for every node. Returns the files by name."""
+    scenario = setting.scenario
+    folder.nodes.mkdir(exist_ok=True)
+    nodes = scenario.nodes()
+    files = {name: folder.nodes / f"{name}.toml" for name, _ in nodes}
+    free = _ports(str(folder.path.resolve()))
+    addresses = {name: _kept_address(files[name]) or f"127.0.0.1:{next(free)}" for name, _ in nodes}
+    desks = {name: f"unix:{sockets / name}" for name, _ in nodes}
+    for name, kind in nodes:
+        peers = {peer: addresses[peer] for peer in setting.plan.neighbours(name)}
+        config = NodeConfig(
+            name=name,
+            kind=kind,
+            seed=setting.seed,
+            plan="../plan.json",
+            scenario_sha256=scenario.sha256,
+            state=name,
+            clock="../clock.json",
+            initial="../initial.safetensors" if kind == "device" else None,
+            initial_sha256=initial,
+            link=Link(
+                listen=addresses[name],
+                peers=peers,
+                acquisition_s=scenario.links.acquisition_s,
+                message_s=scenario.compute.message_s,
+            ),
+            operator=Operator(listen=desks[name]),
+            bus=Bus(endpoint=f"ipc://{sockets / 'bus'}"),
+            fedmeld=FedMeld(
+                rounds=scenario.rounds,
+                delta=scenario.protocol.delta,
+                alpha=scenario.protocol.alpha,
+                carry=scenario.protocol.carry,
+                train_s=scenario.compute.train_s,
+                aggregate_s=scenario.compute.aggregate_s,
+                regions=[
+                    RingRegion(name=region.name, devices=list(region.device_names))
+                    for region in scenario.regions
+                ],
+            ),
+            task=Task(
+                spec=scenario.task.task,
+                search_path=str(setting.folder.resolve()),
+                options=scenario.task.options,
+            ),
+            gather=Gather(
+                nodes={other: desk for other, desk in desks.items() if other != name}
+                if kind == "ground"
+                else {}
+            ),
+        )
+        values = config.model_dump(exclude_none=True)
+        replace_bytes(files[name], dump_toml(values).encode("utf-8"))
+    return files

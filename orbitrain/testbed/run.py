@@ -1,0 +1,277 @@
+"""`orbitrain run`: a scenario on real processes, from its files to its result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ground_node.gatherer import archive_path
+from orbitrain.machine import Digest
+from orbitrain.outputs import RunFolder, write_json
+from orbitrain.results import Entry, aggregates, summarise
+from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
+from orbitrain.runtime.daemon import blobs_path, journal_path
+from orbitrain.scenario import ScenarioError
+from orbitrain.testbed.calibration import calibrate
+from orbitrain.testbed.deployment import socket_folder, write_nodes
+from orbitrain.testbed.supervisor import Supervisor
+from orbitrain.transport.bus import Subscriber
+from orbitrain.transport.rpc import LinkDown, OperatorClient, PeerRefused
+from orbitrain.transport.store.archive import Archive
+from orbitrain.transport.store.blobs import BlobStore
+from orbitrain.transport.store.journal import Journal
+from orbitrain.virtual import Setting, workshop
+
+START_MARGIN_S = 0.5
+"""Wall seconds between the last daemon's being ready and the clock's start: all have read the file by then."""
+
+COMMIT_S = 1.0
+"""Wall seconds between two writings of `clock.json`: at most this much time is run again after a crash."""
+
+END_S = 20.0
+"""Wall seconds that draining and gathering may take at the end of a run."""
+
+News = Callable[[str, Mapping[str, Any]], None]
+"""Called with (kind, fields): what the display shows."""
+
+
+class Interrupted(Exception):
+    """Stopped by the user; the run can be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the daemons' part of a run ended."""
+
+    scenario_ns: int
+    wall_seconds: float
+    restarts: int
+
+
+def run_daemons(setting: Setting, folder: RunFolder, rate: float, say: News) -> Ended:
+    """Run, or go on with, a scenario in `folder`, which this process has claimed.
+
+    Raises ScenarioError, DaemonFailed, or Interrupted.
+    """
+    with _only_one(folder):
+        sockets = socket_folder(folder.path)
+        try:
+            with workshop(setting) as shop:
+                initial = shop.initial()
+                if not folder.plan.exists():
+                    folder.write_plan(setting.plan)
+                shutil.copyfile(shop.engine.path(initial), folder.initial)
+                honest, what = calibrate(shop, initial).honest_rate(setting)
+            say("rate", {"rate": rate, "honest": honest, "what": what})
+            files = write_nodes(setting, folder, sockets, initial)
+            nodes = [(name, kind, files[name].resolve()) for name, kind in setting.scenario.nodes()]
+            return asyncio.run(_Run(setting, folder, sockets, Supervisor(nodes), say).run(rate))
+        finally:
+            shutil.rmtree(sockets, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _only_one(folder: RunFolder) -> Any:
+    """Raises ScenarioError while another process runs in the folder."""
+    with (folder.path / "lock").open("w") as file:
+        _lock(file, folder.path)
+        yield
+
+
+def _lock(file: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ScenarioError(f"{path}: --out: another run is going on there") from None
+
+
+class _Run:
+    def __init__(
+        self, setting: Setting, folder: RunFolder, sockets: Path, supervisor: Supervisor, say: News
+    ) -> None:
+        self._setting = setting
+        self._folder = folder
+        self._sockets = sockets
+        self._supervisor = supervisor
+        self._say = say
+        self._finished = asyncio.Event()
+        self._interrupts = 0
+        self._interrupted = asyncio.Event()
+
+    async def run(self, rate: float) -> Ended:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupt)
+        before = json.loads(self._folder.identity.read_bytes())
+        begun_s = wall_s()
+        subscriber = Subscriber(f"ipc://{self._sockets / 'bus'}")
+        listening = asyncio.create_task(self._listen(subscriber))
+        resumed_ns = self._resumed_ns()
+        waiting = ClockFile(None, resumed_ns, rate, resumed_ns)
+        waiting.write(self._folder.clock)
+        end_ns = resumed_ns
+        try:
+            self._say("starting", {"nodes": len(self._setting.scenario.nodes()), "t_ns": resumed_ns})
+            await self._unless_interrupted(self._supervisor.start())
+            started = ClockFile(unix_ns() + int(START_MARGIN_S * SECOND_NS), resumed_ns, rate, resumed_ns)
+            started.write(self._folder.clock)
+            assert started.anchor is not None
+            clock = Clock(started.anchor)
+            await self._until_the_end(clock, started)
+            self._say("ending", {})
+            end_ns = await self._gather(clock)
+        finally:
+            await self._supervisor.stop()
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            subscriber.close()
+            ended = Ended(
+                end_ns,
+                before.get("wall_seconds", 0.0) + wall_s() - begun_s,
+                before.get("restarts", 0) + self._supervisor.restarts,
+            )
+            write_json(
+                self._folder.identity,
+                {**before, "wall_seconds": ended.wall_seconds, "restarts": ended.restarts},
+            )
+        if self._interrupted.is_set():
+            raise Interrupted
+        return ended
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        self._interrupted.set()
+        if self._interrupts > 1:
+            self._supervisor.kill()
+
+    async def _unless_interrupted(self, work: Any) -> None:
+        """Await `work`; give it up when the user interrupts."""
+        task, stop = asyncio.create_task(work), asyncio.create_task(self._interrupted.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            for one in (task, stop):
+                one.cancel()
+            await asyncio.gather(task, stop, return_exceptions=True)
+        if not task.done() or task.cancelled():
+            raise Interrupted
+
+    def _resumed_ns(self) -> int:
+        """Where a run goes on: its latest committed time; 0 for a new one."""
+        latest = ClockFile.read(self._folder.clock).committed_ns if self._folder.clock.exists() else 0
+        for name, _ in self._setting.scenario.nodes():
+            path = journal_path(self._folder.nodes / name)
+            if path.exists():
+                with Journal(path, "normal") as journal:
+                    latest = max(latest, journal.load().committed_ns)
+        return latest
+
+    async def _listen(self, subscriber: Subscriber) -> None:
+        while True:
+            kind, fields = await subscriber.receive()
+            self._say(kind, fields)
+            if kind == "progress" and fields.get("finished") is True:
+                self._finished.set()
+
+    async def _until_the_end(self, clock: Clock, started: ClockFile) -> None:
+        """Until every region is done, the scenario's time is up, a daemon fails, or the user interrupts."""
+        failed = asyncio.create_task(self._supervisor.failed())
+        ends = [asyncio.create_task(self._finished.wait()), asyncio.create_task(self._interrupted.wait())]
+        try:
+            while clock.now_ns() < self._setting.plan.duration_ns:
+                done, _ = await asyncio.wait(
+                    {failed, *ends}, timeout=COMMIT_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                if failed in done:
+                    failed.result()
+                now_ns = clock.now_ns()
+                ClockFile(started.unix_ns, started.scenario_ns, started.rate, now_ns).write(
+                    self._folder.clock
+                )
+                self._say("time", {"t_ns": now_ns, "restarts": self._supervisor.restarts})
+                if done:
+                    return
+        finally:
+            for task in (failed, *ends):
+                task.cancel()
+            await asyncio.gather(failed, *ends, return_exceptions=True)
+
+    async def _gather(self, clock: Clock) -> int:
+        """Drain every node, then have the ground read all journals to their end."""
+        scenario = self._setting.scenario
+        latest = 0
+        for name, kind in scenario.nodes():
+            if kind != "ground":
+                drained = await self._ask(name, lambda client: client.drain(5.0))
+                latest = max(latest, drained.committed_ns if drained is not None else 0)
+        gathered = await self._ask(scenario.ground.name, lambda client: client.gather(END_S))
+        if gathered is None or gathered.unreachable:
+            names = scenario.ground.name if gathered is None else ", ".join(gathered.unreachable)
+            self._say("ungathered", {"nodes": names})
+        await self._ask(scenario.ground.name, lambda client: client.drain(5.0))
+        now_ns = max(clock.now_ns(), latest)
+        file = ClockFile.read(self._folder.clock)
+        ClockFile(file.unix_ns, file.scenario_ns, file.rate, now_ns).write(self._folder.clock)
+        return min(now_ns, self._setting.plan.duration_ns)
+
+    async def _ask(self, name: str, call: Callable[[OperatorClient], Any]) -> Any:
+        """One call to a node's desk, repeated while the node is being started again; None if it stays away."""
+        deadline_s = wall_s() + END_S
+        while wall_s() < deadline_s and self._interrupts < 2:
+            client = OperatorClient(f"unix:{self._sockets / name}")
+            try:
+                return await call(client)
+            except (LinkDown, PeerRefused):
+                await asyncio.sleep(0.2)
+            finally:
+                await client.close()
+        return None
+
+
+def collect(setting: Setting, folder: RunFolder) -> tuple[list[Entry], dict[Digest, float], dict[str, Any]]:
+    """Write what was gathered into the run's folder; returns its events, evaluations and summary."""
+    scenario = setting.scenario
+    ground = folder.nodes / scenario.ground.name
+    with Archive(archive_path(ground)) as archive:
+        entries = [Entry(node, incarnation, event) for node, incarnation, event in archive.events()]
+        evaluations = {digest: accuracy for digest, accuracy, _ in archive.evaluations()}
+        metrics = list(archive.metrics())
+    regions = [region.name for region in scenario.regions]
+    summary = summarise(entries, evaluations, regions, scenario.protocol.delta)
+    folder.write_events(entries)
+    folder.write_metrics(sorted(metrics + accuracy_rows(entries, evaluations, scenario.ground.name)))
+    folder.write_models(_models(setting, folder, summary["model_sha256"]))
+    return entries, evaluations, summary
+
+
+def accuracy_rows(
+    entries: list[Entry], evaluations: Mapping[Digest, float], node: str
+) -> list[tuple[int, str, str, float]]:
+    """Rows for metrics.csv: each region's accuracy as its models were aggregated."""
+    return [
+        (t_ns, node, f"accuracy.{region}", evaluations[digest])
+        for (region, _), (digest, _, t_ns) in aggregates(entries).items()
+        if digest in evaluations
+    ]
+
+
+def _models(setting: Setting, folder: RunFolder, digests: Mapping[str, Digest]) -> dict[str, Path]:
+    """The file of each region's model, in whichever stopped node's store it is."""
+    found: dict[str, Path] = {}
+    for name, _ in reversed(setting.scenario.nodes()):
+        wanted = {region: digest for region, digest in digests.items() if region not in found}
+        if wanted and (folder.nodes / name).exists():
+            blobs = BlobStore(blobs_path(folder.nodes / name))
+            found |= {region: blobs.path(digest) for region, digest in wanted.items() if blobs.has(digest)}
+            blobs.close()
+    return found

@@ -1,0 +1,31 @@
+"""gRPC: the link between nodes, and what the operator asks of one."""
+
+from orbitrain.transport.rpc.address import AddressInUse, InsecureAddress, InvalidAddress
+from orbitrain.transport.rpc.channel import (
+    CHUNK_BYTES_DEFAULT,
+    CHUNK_BYTES_MAX,
+    LinkDown,
+    PeerRefused,
+    Refusal,
+    Traffic,
+)
+from orbitrain.transport.rpc.link import LinkClient, LinkHandler, LinkServer
+from orbitrain.transport.rpc.operator import OperatorClient, OperatorHandler, OperatorServer
+
+__all__ = [
+    "CHUNK_BYTES_DEFAULT",
+    "CHUNK_BYTES_MAX",
+    "AddressInUse",
+    "InsecureAddress",
+    "InvalidAddress",
+    "LinkClient",
+    "LinkDown",
+    "LinkHandler",
+    "LinkServer",
+    "OperatorClient",
+    "OperatorHandler",
+    "OperatorServer",
+    "PeerRefused",
+    "Refusal",
+    "Traffic",
+]

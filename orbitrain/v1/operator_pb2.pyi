@@ -1,0 +1,78 @@
+from orbitrain.v1 import link_pb2 as _link_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ReadJournalRequest(_message.Message):
+    __slots__ = ("after_event", "after_metric")
+    AFTER_EVENT_FIELD_NUMBER: _ClassVar[int]
+    AFTER_METRIC_FIELD_NUMBER: _ClassVar[int]
+    after_event: int
+    after_metric: int
+    def __init__(self, after_event: _Optional[int] = ..., after_metric: _Optional[int] = ...) -> None: ...
+
+class JournalEvent(_message.Message):
+    __slots__ = ("sequence", "t_ns", "role", "severity", "kind", "fields_json")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    T_NS_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_JSON_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    t_ns: int
+    role: str
+    severity: str
+    kind: str
+    fields_json: str
+    def __init__(self, sequence: _Optional[int] = ..., t_ns: _Optional[int] = ..., role: _Optional[str] = ..., severity: _Optional[str] = ..., kind: _Optional[str] = ..., fields_json: _Optional[str] = ...) -> None: ...
+
+class JournalMetric(_message.Message):
+    __slots__ = ("sequence", "t_ns", "name", "value")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    T_NS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    t_ns: int
+    name: str
+    value: float
+    def __init__(self, sequence: _Optional[int] = ..., t_ns: _Optional[int] = ..., name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
+class JournalPage(_message.Message):
+    __slots__ = ("node", "incarnation", "committed_ns", "events", "metrics")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_NS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    incarnation: str
+    committed_ns: int
+    events: _containers.RepeatedCompositeFieldContainer[JournalEvent]
+    metrics: _containers.RepeatedCompositeFieldContainer[JournalMetric]
+    def __init__(self, node: _Optional[str] = ..., incarnation: _Optional[str] = ..., committed_ns: _Optional[int] = ..., events: _Optional[_Iterable[_Union[JournalEvent, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[JournalMetric, _Mapping]]] = ...) -> None: ...
+
+class DrainRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DrainReply(_message.Message):
+    __slots__ = ("committed_ns",)
+    COMMITTED_NS_FIELD_NUMBER: _ClassVar[int]
+    committed_ns: int
+    def __init__(self, committed_ns: _Optional[int] = ...) -> None: ...
+
+class GatherRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GatherReply(_message.Message):
+    __slots__ = ("unreachable",)
+    UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
+    unreachable: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, unreachable: _Optional[_Iterable[str]] = ...) -> None: ...

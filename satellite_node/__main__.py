@@ -1,0 +1,14 @@
+"""`python -m satellite_node --config FILE`."""
+
+import sys
+
+from satellite_node.node import COMPOSITION
+from orbitrain.runtime import daemon
+
+
+def main() -> int:
+    return daemon.main(COMPOSITION)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

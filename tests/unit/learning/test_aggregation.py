@@ -1,0 +1,89 @@
+"""Aggregation equals five-line references bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbitrain.learning.aggregation import mix, weighted_mean
+from orbitrain.learning.tensors import TensorError, encode_tensors
+
+
+def model(seed: int, dtype: type = np.float32) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return {"w": random.normal(size=(5, 7)).astype(dtype), "b": random.normal(size=()).astype(dtype)}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@given(weights=st.lists(st.integers(1, 10**6), min_size=1, max_size=6), seed=st.integers(0, 2**32))
+def test_weighted_mean_equals_a_reference_bit_for_bit(dtype: type, weights: list[int], seed: int) -> None:
+    updates = [(model(seed + k, dtype), n) for k, n in enumerate(weights)]
+    total = sum(weights)
+    reference = {
+        name: np.asarray(sum((n / total) * v[name].astype(np.float64) for v, n in updates)).astype(dtype)
+        for name in ("w", "b")
+    }
+    assert encode_tensors(weighted_mean(updates)) == encode_tensors(reference)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@given(alpha=st.floats(0, 1, exclude_min=True, exclude_max=True), seed=st.integers(0, 2**32))
+def test_mix_equals_a_reference_bit_for_bit(dtype: type, alpha: float, seed: int) -> None:
+    own, carried = model(seed, dtype), model(seed + 1, dtype)
+    reference = {
+        name: np.asarray(
+            (1 - alpha) * own[name].astype(np.float64) + alpha * carried[name].astype(np.float64)
+        ).astype(dtype)
+        for name in own
+    }
+    assert encode_tensors(mix(own, carried, alpha)) == encode_tensors(reference)
+
+
+def test_mix_with_alpha_zero_or_one_is_exact_down_to_the_sign_of_zero() -> None:
+    own = {"w": np.array([-0.0, 1e-45, 0.1], dtype=np.float32)}
+    carried = {"w": np.array([0.0, -0.0, 3e38], dtype=np.float32)}
+    assert encode_tensors(mix(own, carried, 0)) == encode_tensors(own)
+    assert encode_tensors(mix(own, carried, 1)) == encode_tensors(carried)
+    assert mix(own, carried, 0)["w"] is not own["w"]
+
+
+def test_mixing_a_model_with_itself_changes_nothing_visible() -> None:
+    np.testing.assert_allclose(mix(model(1), model(1), 0.3)["w"], model(1)["w"], rtol=1e-6)
+
+
+def test_mixing_around_the_ring_keeps_the_mean_of_the_regions() -> None:
+    ring = [model(seed, np.float64) for seed in range(5)]
+    mixed = [mix(ring[i], ring[i - 1], 0.3) for i in range(5)]
+    np.testing.assert_allclose(sum(m["w"] for m in mixed), sum(m["w"] for m in ring), atol=1e-12)
+
+
+def test_step_counters_are_rounded_to_the_nearest() -> None:
+    updates = [({"n": np.array(5)}, 1), ({"n": np.array(6)}, 3)]
+    assert weighted_mean(updates)["n"] == 6
+    assert weighted_mean(updates)["n"].dtype == np.int64
+
+
+@pytest.mark.parametrize("weight", [0, -1, 1.5, True, None])
+def test_a_weight_that_counts_no_samples_is_refused(weight: object) -> None:
+    with pytest.raises(ValueError, match="update 1 has weight"):
+        weighted_mean([(model(1), 1), (model(2), weight)])  # type: ignore[list-item]
+
+
+def test_nothing_to_average_is_refused() -> None:
+    with pytest.raises(ValueError, match="no update"):
+        weighted_mean([])
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
+def test_alpha_outside_its_range_is_refused(alpha: float) -> None:
+    with pytest.raises(ValueError, match="alpha"):
+        mix(model(1), model(2), alpha)
+
+
+def test_models_of_different_shape_are_refused() -> None:
+    with pytest.raises(TensorError):
+        mix(model(1), {"w": np.zeros(3)}, 0.5)
+    with pytest.raises(TensorError):
+        weighted_mean([(model(1), 1), (model(1, np.float64), 1)])
