@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from orbitrain.machine import Machine
 from orbitrain.roles import RegionServices, fedmeld_machines
@@ -14,4 +15,9 @@ def _machines(node: Node) -> Mapping[str, Machine]:
     return fedmeld_machines("device", node.config.name, params, RegionServices(node.plan, params.regions))
 
 
-COMPOSITION = Composition("device", _machines)
+def _warm(node: Node) -> Mapping[str, Any]:
+    task = node.config.task_params(node.folder)
+    return {"task": task, "device": node.config.name, "seed": node.config.seed}
+
+
+COMPOSITION = Composition("device", _machines, _warm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ground_node.gatherer import Gatherer
 from orbitrain.machine import Machine
@@ -13,4 +14,8 @@ def _machines(node: Node) -> Mapping[str, Machine]:
     return {}
 
 
-COMPOSITION = Composition("ground", _machines, Gatherer)
+def _warm(node: Node) -> Mapping[str, Any]:
+    return {"task": node.config.task_params(node.folder)}
+
+
+COMPOSITION = Composition("ground", _machines, _warm, Gatherer)

@@ -2,8 +2,8 @@
 
 import sys
 
-from satellite_node.node import COMPOSITION
 from orbitrain.runtime import daemon
+from satellite_node.node import COMPOSITION
 
 
 def main() -> int:

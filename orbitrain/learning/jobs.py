@@ -83,6 +83,18 @@ def _initial(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pat
     return JobResult({"model_bytes": path.stat().st_size}, {"model": path})
 
 
+def _warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    """Load what the jobs to come need, and use it once: the first use of a library is the slow one."""
+    if "task" in params:
+        task = _task(params)
+        weights = _initial_weights(task)
+        if "device" in params:
+            task.train(_param(params, "device", str), weights, 1, _param(params, "seed", int))
+        else:
+            task.evaluate(weights)
+    return JobResult({}, {})
+
+
 def _train(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     task = _task(params)
     model = _read(inputs, "model")
@@ -138,6 +150,7 @@ def _evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pa
 KINDS: Mapping[str, Job] = {
     "describe": _describe,
     "initial": _initial,
+    "warm": _warm,
     "train": _train,
     "aggregate": _aggregate,
     "evaluate": _evaluate,

@@ -13,15 +13,17 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from orbitrain.contacts.plan import ContactPlan, PlanError
 from orbitrain.core import Core
+from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.machine import LocalProtocolError, Machine
 from orbitrain.runtime import clock as clocks
-from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock, ClockError
+from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock, ClockError, ClockFile
 from orbitrain.runtime.compute import Compute
 from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
 from orbitrain.runtime.driver import Driver, Times
@@ -79,10 +81,11 @@ class Duty:
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """What makes a kind of node: its machines by role, and its duty if it has one."""
+    """What makes a kind of node: its machines by role, what its worker is warmed up with, its duty if any."""
 
     kind: str
     machines: Callable[[Node], Mapping[str, Machine]]
+    warm: Callable[[Node], Mapping[str, Any]] = lambda node: {}
     duty: Callable[[Node], Duty] | None = None
 
 
@@ -173,10 +176,14 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
         except LocalProtocolError as error:
             raise ConfigError(f"{state}: {error}") from None
         life = _Life(node, core, preloaded, durable.committed_ns, _Stopping())
+        warm = asyncio.create_task(
+            compute.run("warm", composition.warm(node), {}, blobs.scratch / "warm"), name="warm"
+        )
         try:
-            return await life.live(composition.duty(node) if composition.duty else Duty(), path)
+            return await life.live(composition.duty(node) if composition.duty else Duty(), path, warm)
         finally:
             await compute.close()
+            await asyncio.gather(warm, return_exceptions=True)
 
 
 class _Stopping:
@@ -210,11 +217,16 @@ class _Life:
         self._stopping = stopping
         self._stepping: asyncio.Task[None] | None = None
 
-    async def live(self, duty: Duty, path: Path) -> int:
+    async def live(self, duty: Duty, path: Path, warm: asyncio.Task[JobResult]) -> int:
         node, config = self._node, self._node.config
-        clock = await self._start_clock(path)
-        if clock is None:
+        stopped = asyncio.create_task(self._stopping.event.wait())
+        starting = asyncio.create_task(self._start_clock(path, warm))
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
             return 0
+        clock = starting.result()
         driver = Driver(
             self._core, node.plan, clock, (node.journal, node.blobs), node.compute, node.telemetry
         )
@@ -230,7 +242,6 @@ class _Life:
             driver.run(config.link.peers, times, self._preloaded, self._committed_ns)
         )
         aside = [asyncio.create_task(duty.run(clock)), asyncio.create_task(self._sample(driver, clock))]
-        stopped = asyncio.create_task(self._stopping.event.wait())
         watched: set[asyncio.Task[object]] = {self._stepping, stopped, *aside}
         code = 0
         try:
@@ -252,20 +263,20 @@ class _Life:
             await asyncio.gather(self._stepping, *aside, return_exceptions=True)
             await asyncio.gather(link.stop(STOP_GRACE_S), operator.stop(STOP_GRACE_S))
 
-    async def _start_clock(self, path: Path) -> Clock | None:
-        """The run's clock, or UTC for a node of its own; None if the node is stopped while it waits."""
+    async def _start_clock(self, path: Path, warm: asyncio.Task[JobResult]) -> Clock:
+        """The run's clock once the run starts it, or UTC for a node of its own.
+
+        Time does not begin before the worker is warm; a node that comes back into a run does not wait for it.
+        """
         config = self._node.config
+        file = None if config.clock is None else path.parent / config.clock
+        if file is None or ClockFile.read(file).anchor is None:
+            try:
+                await asyncio.shield(warm)
+            except JobError as error:
+                raise ConfigError(f"{path}: task.spec: {error}") from None
         print("ready", flush=True)
-        if config.clock is None:
-            return Clock(Anchor.of_epoch(self._node.plan.epoch))
-        waiting = asyncio.create_task(clocks.started(path.parent / config.clock))
-        stopped = asyncio.create_task(self._stopping.event.wait())
-        await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if waiting.done():
-            return waiting.result()
-        waiting.cancel()
-        return None
+        return Clock(Anchor.of_epoch(self._node.plan.epoch)) if file is None else await clocks.started(file)
 
     async def _drained(self) -> int:
         assert self._stepping is not None

@@ -253,6 +253,7 @@ class Driver:
         now_ns = self._clock.now_ns()
         if now_ns > arrival.due_ns:
             late_s = (now_ns - arrival.due_ns) / SECOND_NS
+            arrival = replace(arrival, due_ns=now_ns)
             fields = {"what": what, "late_s": round(late_s, 3), "peer": arrival.source}
             self.note("overrun", Severity.ACTIVITY_LO, fields)
         self._inbox.append(arrival)

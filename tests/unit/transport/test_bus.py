@@ -27,15 +27,17 @@ def raw(subscriber: Subscriber) -> Iterator[zmq.Socket[bytes]]:
     context = zmq.Context()
     socket = context.socket(zmq.XPUB)
     socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVTIMEO, 30_000)
     socket.connect(subscriber.endpoint)
     yield socket
     socket.close()
     context.term()
 
 
-async def first_of(subscriber: Subscriber, publisher: Publisher, kind: str, fields: dict[str, Any]) -> Any:
+async def first_of(
+    arrival: asyncio.Future[Any], publisher: Publisher, kind: str, fields: dict[str, Any]
+) -> Any:
     """Publish until something arrives: what is sent before the connection stands is lost, by design."""
-    arrival = asyncio.ensure_future(subscriber.receive())
     while not arrival.done():
         publisher.publish(kind, fields)
         await asyncio.wait([arrival], timeout=0.01)
@@ -45,7 +47,8 @@ async def first_of(subscriber: Subscriber, publisher: Publisher, kind: str, fiel
 async def test_telemetry_reaches_the_display(subscriber: Subscriber) -> None:
     publisher = Publisher(subscriber.endpoint)
     fields = {"node": "sat-1", "battery": 0.5, "text": "naïve"}
-    assert await first_of(subscriber, publisher, "node.state", fields) == ("node.state", fields)
+    arrival = asyncio.ensure_future(subscriber.receive())
+    assert await first_of(arrival, publisher, "node.state", fields) == ("node.state", fields)
     publisher.close()
 
 
@@ -63,6 +66,8 @@ def test_publishing_to_nobody_neither_waits_nor_fails(tmp_path: Path) -> None:
 async def test_malformed_messages_are_skipped_and_counted(
     subscriber: Subscriber, raw: zmq.Socket[bytes]
 ) -> None:
+    # A subscriber subscribes when it receives.
+    arrival = asyncio.ensure_future(subscriber.receive())
     await asyncio.to_thread(raw.recv)
     bad = [
         [b"alone"],
@@ -77,15 +82,16 @@ async def test_malformed_messages_are_skipped_and_counted(
     ]
     for frames in (*bad, [b"good", b'{"n": 1}']):
         raw.send_multipart(frames)
-    assert await subscriber.receive() == ("good", {"n": 1})
+    assert await arrival == ("good", {"n": 1})
     assert subscriber.malformed == len(bad)
 
 
 async def test_an_oversized_message_is_not_received(subscriber: Subscriber, raw: zmq.Socket[bytes]) -> None:
+    arrival = asyncio.ensure_future(subscriber.receive())
     await asyncio.to_thread(raw.recv)
     raw.send_multipart([b"k", b'{"text": "' + b"x" * MESSAGE_BYTES_MAX + b'"}'])
     publisher = Publisher(subscriber.endpoint)
-    assert await first_of(subscriber, publisher, "tick", {"n": 2}) == ("tick", {"n": 2})
+    assert await first_of(arrival, publisher, "tick", {"n": 2}) == ("tick", {"n": 2})
     publisher.close()
 
 
