@@ -124,25 +124,11 @@ def _isolated(run: _Run, wanted: bool, console: Console, quiet: bool) -> dict[st
     return accuracy
 
 
-_ORDER = [
-    "scenario",
-    "protocol",
-    "seed",
-    "links",
-    "driver",
-    "plan_sha256",
-    "scenario_seconds",
-    "wall_seconds",
-    "rounds",
-    "accuracy",
-    "isolated_accuracy",
-    "updates",
-    "carries",
-    "bytes",
-    "restarts",
-    "overruns",
+_ORDER = (
+    *("scenario", "protocol", "seed", "links", "driver", "plan_sha256", "scenario_seconds", "wall_seconds"),
+    *("rounds", "accuracy", "isolated_accuracy", "updates", "carries", "bytes", "restarts", "overruns"),
     "model_sha256",
-]
+)
 
 
 def _finish(run: _Run, result: dict[str, Any], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live panel, or plain lines where there is no terminal, and the final table."""
+"""What a person sees of a run: a live panel, or lines where there is no terminal, and the final table."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Display:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            self._console.print(text, highlight=False, markup=False)
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _summary(self) -> str:
         rounds = ", ".join(
@@ -149,14 +149,17 @@ def show_result(result: Mapping[str, Any], folder: str, console: Console) -> Non
         f"restarts {result['restarts']}, overruns {result['overruns']}",
         highlight=False,
         markup=False,
+        soft_wrap=True,
     )
     if accuracy is not None and isolated is not None:
         points = 100 * (accuracy["mean"] - isolated["mean"])
         console.print(
-            f"FedMeld's regions reach {accuracy['mean']:.1%} on a test set of all classes; regions that never "
-            f"hear of each other {isolated['mean']:.1%}: {points:+.1f} points, carried by satellites alone.",
+            f"FedMeld's regions reach {accuracy['mean']:.1%} on a test set of all classes; regions that "
+            f"never hear of each other {isolated['mean']:.1%}: {points:+.1f} points, "
+            "carried by satellites alone.",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
     console.print(f"files: {folder}", highlight=False, markup=False, soft_wrap=True)
 

@@ -219,8 +219,8 @@ class Flight:
 def flight(contact: Contact, start_ns: int, size_bytes: int, handling_ns: int) -> Flight | None:
     """When a letter of `size_bytes` that starts now is there, and its answer back; None if it will not fit.
 
-    `handling_ns` is the modelled time for a node to take in a letter or an answer, beside what the link takes.
-    The answer must be back before loss of signal: what will not fit is not begun.
+    `handling_ns` is the modelled time for a node to take in a letter or an answer, beside what the link
+    takes. The answer must be back before loss of signal: what will not fit is not begun.
     """
     sent_ns = contact.finish_ns(start_ns, size_bytes)
     if sent_ns is None:

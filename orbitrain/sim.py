@@ -1,4 +1,4 @@
-"""The virtual-time driver: every node of a scenario in one thread, over a contact plan, with faults on demand.
+"""The virtual-time driver: every node of a scenario in one thread, over a contact plan, with faults at will.
 
 It gives machines exactly what the daemons give them - ordered inputs, confirmed contacts, letters that end
 once, jobs that take their modelled time, a commit before anything leaves - and nothing else: no byte moves,
@@ -249,7 +249,7 @@ class Simulation:
     # ------------------------------------------------------------------------------------ contacts
 
     def _meet(self, a: str, b: str, end_ns: int) -> None:
-        """The ping came back: each side that did not know is told. Its step starts what waits for the peer."""
+        """The ping came back: each side that did not know is told; its step starts what waits."""
         first, second = self._nodes[a], self._nodes[b]
         if first.core is None or second.core is None or self.now_ns >= end_ns:
             return

@@ -60,7 +60,7 @@ class Outcome:
 
 
 class Workshop:
-    """A worker and a folder of objects for a setting: checks its task, makes its initial weights, simulates."""
+    """A worker and a folder of objects: checks a setting's task, makes its initial weights, simulates."""
 
     def __init__(self, setting: Setting, engine: WorkerEngine) -> None:
         self.setting = setting

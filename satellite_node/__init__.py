@@ -1,1 +1,1 @@
-"""The satellite daemon: aggregates the region it serves and, where designated, stores, carries and mixes; it needs no torch."""
+"""The satellite daemon: aggregates the region it serves; where designated, stores, carries and mixes."""

@@ -1,7 +1,7 @@
 """Scenario time: the only place that reads a clock.
 
-Scenario time is integer nanoseconds since the scenario's epoch. A run anchors it to the host's UTC and gives it
-a rate; all processes of the run read the same `clock.json`. A standalone node takes UTC itself, at rate 1.
+Scenario time is integer nanoseconds since the scenario's epoch. A run anchors it to the host's UTC and gives
+it a rate; all processes of the run read the same `clock.json`. A standalone node takes UTC itself, at rate 1.
 Inside a process time follows the monotonic clock, so it never goes back.
 """
 
@@ -122,6 +122,6 @@ class ClockFile:
 
 async def started(path: Path) -> Clock:
     """The run's clock, once the run has started it. Raises ClockError."""
-    while (anchor := ClockFile.read(path).anchor) is None:
+    while (anchor := ClockFile.read(path).anchor) is None:  # noqa: ASYNC110 - a file of another process
         await asyncio.sleep(POLL_S)
     return Clock(anchor)

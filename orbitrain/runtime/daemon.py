@@ -234,7 +234,7 @@ class _Life:
         desk = OperatorDesk(driver, node.journal, self._drained, duty.gather)
         link = LinkServer(config.link.listen, node.blobs, driver, node.plan.neighbours(config.name))
         operator = OperatorServer(config.operator.listen, desk, node.blobs)
-        driver.awaited = link.awaited
+        driver.awaited, driver.forget = link.awaited, link.forget
         await operator.start()
         await link.start()
         times = Times(round(config.link.acquisition_s * SECOND_NS), round(config.link.message_s * SECOND_NS))

@@ -133,6 +133,8 @@ class Driver:
         self._failure: BaseException | None = None
         self.awaited: Callable[[], Collection[Digest]] = tuple
         """Objects that peers have put here for letters still to come."""
+        self.forget: Callable[[str], None] = lambda peer: None
+        """Told when a peer's letters will not come in this contact any more."""
 
     # ----------------------------------------------------------------------------------- running
 
@@ -300,6 +302,7 @@ class Driver:
                         await asyncio.gather(here.air, return_exceptions=True)
             finally:
                 del self._peers[peer]
+                self.forget(peer)
                 with contextlib.suppress(LinkDown):
                     await here.client.close()
             if here.met:

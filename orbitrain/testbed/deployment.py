@@ -38,7 +38,9 @@ def socket_folder(out: Path) -> Path:
     Raises ScenarioError if somebody else has it.
     """
     name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"orbitrain-{name}"
+    # Where temporary folders have long names (macOS), /tmp is the shorter place.
+    places = (Path("/tmp"), Path(tempfile.gettempdir()))
+    folder = min(places, key=lambda place: len(str(place))) / f"orbitrain-{name}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise ScenarioError(f"{folder}: belongs to another user")

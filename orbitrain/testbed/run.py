@@ -31,7 +31,7 @@ from orbitrain.transport.store.journal import Journal
 from orbitrain.virtual import Setting, workshop
 
 START_MARGIN_S = 0.5
-"""Wall seconds between the last daemon's being ready and the clock's start: all have read the file by then."""
+"""Wall seconds from the last daemon's being ready to the clock's start: all have read the file by then."""
 
 COMMIT_S = 1.0
 """Wall seconds between two writings of `clock.json`: at most this much time is run again after a crash."""
@@ -225,7 +225,7 @@ class _Run:
         return min(now_ns, self._setting.plan.duration_ns)
 
     async def _ask(self, name: str, call: Callable[[OperatorClient], Any]) -> Any:
-        """One call to a node's desk, repeated while the node is being started again; None if it stays away."""
+        """One call to a node's desk, repeated while the node is started again; None if it stays away."""
         deadline_s = wall_s() + END_S
         while wall_s() < deadline_s and self._interrupts < 2:
             client = OperatorClient(f"unix:{self._sockets / name}")

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orbitrain.runtime.clock import wall_s
 from orbitrain.runtime.daemon import CONTROL_VARIABLE
@@ -70,7 +71,8 @@ class Supervisor:
         ready = asyncio.gather(*(child.ready.wait() for child in self._children))
         watchers = asyncio.gather(*self._watchers)
         try:
-            await asyncio.wait({ready, watchers}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {ready, watchers}
+            await asyncio.wait(both, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
             if watchers.done():
                 watchers.result()
             if not ready.done():

@@ -296,14 +296,16 @@ class Satellite:
 
     def _collect(self, device: str, update: wire.Update) -> list[Action]:
         region, params = update.region, self._params
-        session = self._state.sessions[region] if region in self._state.sessions else None
+        # `get` of a protobuf map would make a session where there is none.
+        serving = region in self._state.sessions
+        session = self._state.sessions[region] if serving else wire.Session()
         fields = {
             "region": region,
             "round": update.round,
             "digest": update.digest,
             "device": device,
         }
-        if session is None or not session.HasField("base") or update.round <= session.base.round:
+        if not session.HasField("base") or update.round <= session.base.round:
             return [Report("update_late", Severity.WARNING_LO, fields)]
         if device in session.accepted:
             return [Report("update_duplicate", Severity.ACTIVITY_LO, fields)]
