@@ -310,8 +310,10 @@ class Core:
             )
         return due
 
-    def decode(self, role: str, kind: str, body: bytes) -> Message:
-        """A peer's message. Raises RemoteProtocolError for a role or kind unknown here, or broken bytes."""
+    def decode(self, role: str, lane: int, kind: str, body: bytes) -> Message:
+        """A peer's message. Raises RemoteProtocolError for a role, lane or kind unknown, or broken bytes."""
+        if lane not in tuple(Lane):
+            raise RemoteProtocolError(f"there is no lane {lane}")
         kinds = self._kinds.get(role)
         if kinds is None:
             raise RemoteProtocolError(f"this node has no role {role[:64]!r}")

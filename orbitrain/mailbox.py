@@ -184,27 +184,33 @@ class Mark:
     def mailbox(self) -> tuple[str, str, str, int]:
         return (self.source, self.incarnation, self.role, self.lane)
 
+    @property
+    def slot(self) -> tuple[str, str, int]:
+        """Where it is kept: one for each (source, role, lane). An earlier store of the source is gone."""
+        return (self.source, self.role, self.lane)
+
 
 class Marks:
     """The marks of one node. One per mailbox is enough, since letters are settled in order."""
 
     def __init__(self, marks: Iterable[Mark] = ()):
-        self._last = {mark.mailbox: mark for mark in marks}
+        self._last = {mark.slot: mark for mark in marks}
 
     def find(self, mailbox: tuple[str, str, str, int], sequence: int) -> Mark | None:
         """The mark of a letter settled before, or None if it is new.
 
         An older letter than the last can only be a repeat whose sender has had its answer: delivered.
         """
-        last = self._last.get(mailbox)
-        if last is None or sequence > last.sequence:
+        source, _, role, lane = mailbox
+        last = self._last.get((source, role, lane))
+        if last is None or last.mailbox != mailbox or sequence > last.sequence:
             return None
         if sequence == last.sequence:
             return last
         return Mark(*mailbox, sequence, Outcome.DELIVERED)
 
     def put(self, mark: Mark) -> None:
-        self._last[mark.mailbox] = mark
+        self._last[mark.slot] = mark
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,15 +64,26 @@ class RunFolder:
                         f"{self.path}: --out: holds a run with another {key} ({was}, not {value}); "
                         "give an empty folder"
                     )
-            if self.result.exists():
-                finished: dict[str, Any] = json.loads(self.result.read_bytes())
-                return finished
-            return None
+            return self._finished()
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ScenarioError(f"{self.path}: --out: must be an empty folder, or that of an unfinished run")
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.identity, identity)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.identity, identity)
+        except OSError as error:
+            raise ScenarioError(f"{self.path}: --out: cannot be written: {error.strerror}") from None
         return None
+
+    def _finished(self) -> dict[str, Any] | None:
+        try:
+            result = json.loads(self.result.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ScenarioError(f"{self.result}: cannot be read: {error}") from None
+        if not isinstance(result, dict):
+            raise ScenarioError(f"{self.result}: must be the object that a run writes")
+        return result
 
     def write_plan(self, plan: ContactPlan) -> None:
         replace_bytes(self.plan, plan.to_json())

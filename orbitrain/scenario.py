@@ -8,31 +8,54 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 SECOND_NS = 1_000_000_000
 
 NODES_MAX = 20_000
 """Nodes in one scenario: beyond it a plan no longer fits in the memory that we plan with."""
 
-Name = Annotated[
-    str,
-    Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$"),
-]
+DEVICES_MAX = 1_000
+"""Devices of one region: each has to be polled and to answer within one pass."""
+
+_NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
+_NODE = r"^[a-z0-9][a-z0-9-]{0,63}$"
+_SHA256 = r"^[0-9a-f]{64}$"
+_TASK = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+_PATTERNS = {
+    _NAME: "1 to 40 lower-case letters, digits and hyphens, the first no hyphen",
+    _NODE: "1 to 64 lower-case letters, digits and hyphens, the first no hyphen",
+    _SHA256: "64 lower-case hexadecimal digits",
+    _TASK: "of the form package.module:Name",
+}
+"""What a pattern allows, in words."""
+
+Name = Annotated[str, Field(pattern=_NAME)]
+
+NodeName = Annotated[str, Field(pattern=_NODE)]
+"""A name of a scenario, with what is appended to it: NAME-dev-0."""
+
+Sha256 = Annotated[str, Field(pattern=_SHA256)]
 
 
 class ScenarioError(ValueError):
@@ -52,6 +75,23 @@ def _moment(value: Any) -> Any:
     raise ValueError("must be an ISO 8601 instant such as 2026-01-01T00:00:00Z")
 
 
+def _devices(value: Any) -> Any:
+    if type(value) is int and 1 <= value <= DEVICES_MAX:
+        return value
+    if isinstance(value, list) and 1 <= len(value) <= DEVICES_MAX:
+        bad = [name for name in value if not isinstance(name, str) or not re.fullmatch(_NAME, name)]
+        if not bad:
+            return value
+        raise ValueError(f"must be a list of names, each {_PATTERNS[_NAME]}, not {_shown(bad[0])}")
+    raise ValueError(f"must be a number from 1 to {DEVICES_MAX} or a list of names, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value on one line, bounded."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -65,7 +105,7 @@ class Shell(_Table):
     """A Walker shell: `satellites` in `planes`, named NAME-0 and on."""
 
     name: Name = "sat"
-    altitude_km: float = Field(ge=160, le=50_000)
+    altitude_km: float = Field(ge=160, le=40_000)
     inclination_degrees: float = Field(ge=0, le=180)
     satellites: int = Field(ge=1, le=10_000)
     planes: int = Field(default=1, ge=1)
@@ -77,9 +117,9 @@ class Shell(_Table):
     @model_validator(mode="after")
     def _whole_planes(self) -> Shell:
         if self.satellites % self.planes:
-            raise ValueError(f"planes must divide satellites ({self.satellites})")
+            raise ValueError(f"planes: must divide satellites ({self.satellites}), not {self.planes}")
         if self.phasing >= self.planes:
-            raise ValueError(f"phasing must be less than planes ({self.planes})")
+            raise ValueError(f"phasing: must be less than planes ({self.planes}), not {self.phasing}")
         return self
 
 
@@ -97,7 +137,7 @@ class Region(_Table):
 
     name: Name
     site: Name
-    devices: Annotated[int, Field(ge=1, le=1_000)] | Annotated[list[Name], Field(min_length=1)]
+    devices: Annotated[int | list[str], PlainValidator(_devices)]
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -142,13 +182,33 @@ class Task(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
-    task: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    task: str = Field(pattern=_TASK)
     init: str | None = None
     """Initial weights, a safetensors file beside the scenario; from the seed when absent."""
+
+    @model_validator(mode="after")
+    def _plain(self) -> Task:
+        for name, value in self.options.items():
+            _check_option(name, value)
+        return self
 
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.__pydantic_extra__ or {})
+
+
+def _check_option(where: str, value: Any) -> None:
+    """Options travel to the workers as JSON, which has no dates and no infinities."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_option(f"{where}.{name}", inner)
+    elif isinstance(value, list):
+        for n, inner in enumerate(value):
+            _check_option(f"{where}[{n}]", inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: must be a finite number, not {value}")
+    elif not isinstance(value, str | int | float):
+        raise ValueError(f"{where}: must be a string, number, boolean, list or table, not {value}")
 
 
 class Scenario(_Table):
@@ -170,29 +230,23 @@ class Scenario(_Table):
     @field_validator("regions")
     @classmethod
     def _ring(cls, regions: list[Region]) -> list[Region]:
-        for n, region in enumerate(regions):
-            if region.name in [earlier.name for earlier in regions[:n]]:
-                raise ValueError(f"{region.name!r} is the name of two regions, names must differ")
+        _check_distinct([(region.name, f"[{n}].name") for n, region in enumerate(regions)], "regions")
         return regions
 
     @model_validator(mode="after")
     def _consistent(self) -> Scenario:
-        sites = Counter(site.name for site in self.sites)
-        for name, times in sites.items():
-            if times > 1:
-                raise ValueError(f"sites: {name!r} is the name of two sites, names must differ")
+        _check_distinct([(site.name, f"sites[{n}].name") for n, site in enumerate(self.sites)], "sites")
+        sites = [site.name for site in self.sites]
         for n, region in enumerate(self.regions):
             if region.site not in sites:
                 allowed = ", ".join(sites)
                 raise ValueError(
                     f"regions[{n}].site: must be one of the sites ({allowed}), not {region.site!r}"
                 )
-        if sum(shell.satellites for shell in self.constellation) > NODES_MAX:
-            raise ValueError(f"constellation: more than {NODES_MAX} satellites")
-        names = Counter(name for name, _ in self.nodes())
-        for name, times in names.items():
-            if times > 1:
-                raise ValueError(f"{name!r} is the name of two nodes, names must differ")
+        satellites = sum(shell.satellites for shell in self.constellation)
+        if satellites > NODES_MAX:
+            raise ValueError(f"constellation: must have at most {NODES_MAX} satellites, not {satellites}")
+        _check_distinct(self._places(), "nodes")
         return self
 
     @property
@@ -208,6 +262,16 @@ class Scenario(_Table):
             found += [(device, "device") for device in region.device_names]
         return [*found, (self.ground.name, "ground")]
 
+    def _places(self) -> list[tuple[str, str]]:
+        """(name, field that gives it) of every node."""
+        found = []
+        for n, shell in enumerate(self.constellation):
+            found += [(f"{shell.name}-{i}", f"constellation[{n}].name") for i in range(shell.satellites)]
+        for n, region in enumerate(self.regions):
+            field = "name" if isinstance(region.devices, int) else "devices"
+            found += [(device, f"regions[{n}].{field}") for device in region.device_names]
+        return [*found, (self.ground.name, "ground.name")]
+
     @property
     def sha256(self) -> str:
         """Of the canonical JSON of everything but `seed` and `clock`, which the command line may override."""
@@ -217,42 +281,104 @@ class Scenario(_Table):
         ).hexdigest()
 
 
+def _check_distinct(places: Sequence[tuple[str, str]], what: str) -> None:
+    """`places` are (name, field). Raises ValueError that names the field of the second of two."""
+    times = Counter(name for name, _ in places)
+    seen = set()
+    for name, field in places:
+        if name in seen:
+            raise ValueError(f"{field}: must differ, {name!r} is the name of {times[name]} {what}")
+        seen.add(name)
+
+
 def first_error(error: ValidationError, model: type[BaseModel]) -> str:
     """The first complaint of a validation, as `field: what is allowed`."""
     complaint = error.errors()[0]
+    loc, kind = complaint["loc"], complaint["type"]
     path = ""
-    owner: Any = model
-    for part in complaint["loc"]:
+    for part in loc:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif not part.startswith(("int", "list[", "constrained", "function", "float", "str")):
+        elif part != "[key]":  # pydantic's own mark of a key of a dict
             path += f".{part}" if path else part
     message = complaint["msg"].removeprefix("Value error, ")
-    if complaint["type"] == "extra_forbidden":
-        owner = _table_at(model, complaint["loc"][:-1])
-        message = f"unknown key, allowed are {', '.join(sorted(owner.model_fields))}"
-    elif complaint["type"] == "missing":
-        message = "is missing"
-    elif complaint["type"] == "string_pattern_mismatch":
-        message = f"must match {complaint['ctx']['pattern']}, not {str(complaint['input'])[:80]!r}"
-    elif not message.startswith("must"):
-        shown = repr(complaint["input"])
-        if len(shown) <= 80 and complaint["type"] != "value_error":
-            message = f"{message}, not {shown}"
+    if kind == "extra_forbidden":
+        message = f"unknown key, allowed are {', '.join(sorted(_table_at(model, loc[:-1]).model_fields))}"
+    elif kind == "missing":
+        message = ", ".join(filter(None, ("is missing", _allowed(_field_at(model, loc)))))
+    elif kind == "value_error":
+        if path and re.match(r"[\w.]*(\[\d+\])*[\w.]*: ", message):  # it names a field of this table
+            return path + ("" if message.startswith("[") else ".") + message
+    elif kind == "string_pattern_mismatch":
+        pattern = complaint["ctx"]["pattern"]
+        message = f"must be {_PATTERNS.get(pattern, f'like {pattern}')}, not {_shown(complaint['input'])}"
+    else:
+        message = f"{_allowed(_field_at(model, loc)) or message}, not {_shown(complaint['input'])}"
     return f"{path}: {message}" if path else message
 
 
-def _table_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
-    """The table type that a path of keys leads to."""
+def _table_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
+    """The table that a path of keys leads to."""
     owner = model
     for part in loc:
-        if isinstance(part, int):
-            continue
-        annotation: Any = owner.model_fields[part].annotation
-        owner = next(
-            (arg for arg in getattr(annotation, "__args__", ()) if isinstance(arg, type)), annotation
-        )
+        if isinstance(part, str):
+            inner = [owner.model_fields[part].annotation]
+            while not (isinstance(inner[0], type) and issubclass(inner[0], BaseModel)):
+                inner = [arg for arg in get_args(inner[0]) if arg is not type(None)]
+            owner = inner[0]
     return owner
+
+
+def _field_at(model: type[BaseModel], loc: Sequence[int | str]) -> FieldInfo | None:
+    """The field that a path of keys leads to; None for one inside a list or dict of plain values."""
+    owner: Any = model
+    field = None
+    for part in loc:
+        if isinstance(part, int):
+            if not (isinstance(owner, type) and issubclass(owner, BaseModel)):
+                return None
+            continue
+        if not (isinstance(owner, type) and issubclass(owner, BaseModel)) or part not in owner.model_fields:
+            return None
+        field = owner.model_fields[part]
+        owner = field.annotation
+        if get_origin(owner) is list:
+            owner = get_args(owner)[0]
+    return None if loc and isinstance(loc[-1], int) else field
+
+
+_KINDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+
+
+def _allowed(field: FieldInfo | None) -> str:
+    """`must be ...`, from a field's type and bounds; empty where they do not say."""
+    if field is None:
+        return ""
+    annotation = field.annotation
+    if get_origin(annotation) is Literal:
+        return f"must be {' or '.join(repr(value) for value in get_args(annotation))}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "must be a table"
+    if get_origin(annotation) is list:
+        inner = get_args(annotation)[0]
+        tables = isinstance(inner, type) and issubclass(inner, BaseModel)
+        return f"must be a list of {'tables' if tables else 'strings'}, at least one"
+    if annotation not in _KINDS:
+        return ""
+    bounds = {
+        name: getattr(part, name)
+        for part in field.metadata
+        for name in ("ge", "gt", "le", "lt")
+        if hasattr(part, name)
+    }
+    lowest = f"{bounds['ge']}" if "ge" in bounds else f"more than {bounds['gt']}" if "gt" in bounds else ""
+    highest = f"{bounds['le']}" if "le" in bounds else f"less than {bounds['lt']}" if "lt" in bounds else ""
+    text = f"must be {_KINDS[annotation]}"
+    if lowest and highest:
+        return (
+            f"{text} from {lowest} to {highest}" if "gt" not in bounds else f"{text}, {lowest} to {highest}"
+        )
+    return f"{text} of {lowest} or more" if lowest else text
 
 
 def parse_scenario(text: str, file: str) -> Scenario:

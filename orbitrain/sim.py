@@ -61,7 +61,7 @@ class MemoryJournal:
         self.dead_letters: list[DeadLetter] = []
         self._letters: dict[Identity, Letter] = {}
         self._sequences: dict[tuple[str, str, int], int] = {}
-        self._marks: dict[tuple[str, str, str, int], Mark] = {}
+        self._marks: dict[tuple[str, str, int], Mark] = {}
         self._jobs: dict[tuple[str, str], Job] = {}
         self._reported: tuple[tuple[Digest, int], ...] = ()
 
@@ -73,7 +73,7 @@ class MemoryJournal:
             mailbox = letter.mailbox
             self._sequences[mailbox] = max(self._sequences.get(mailbox, 0), letter.sequence)
         for mark in step.marks:
-            self._marks[mark.mailbox] = mark
+            self._marks[mark.slot] = mark
         for job in step.ended_jobs:
             self._jobs.pop(job, None)
         self._jobs.update(step.jobs)
@@ -328,7 +328,7 @@ class Simulation:
         else:
             digests = tuple(digest for digest, _ in letter.objects)
             try:
-                message = node.core.decode(letter.role, letter.kind, letter.body)
+                message = node.core.decode(letter.role, letter.lane, letter.kind, letter.body)
                 item = Delivered(sender.name, message, digests)
                 node.holds.update(digests)
             except RemoteProtocolError as error:

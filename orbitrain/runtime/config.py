@@ -9,14 +9,12 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orbitrain.protocols.fedmeld import Params, Region
-from orbitrain.scenario import SECOND_NS, Name, first_error
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+from orbitrain.scenario import SECOND_NS, Name, NodeName, Sha256, first_error
 
 
 class ConfigError(ValueError):
@@ -31,7 +29,7 @@ class Link(_Table):
     """The learning plane: where this node listens, and its peers by name."""
 
     listen: str
-    peers: dict[Name, str] = {}
+    peers: dict[NodeName, str] = {}
     acquisition_s: float = Field(default=5.0, ge=0, le=600)
     message_s: float = Field(default=2.0, gt=0)
     """Modelled times, as in the scenario's [links] and [compute]."""
@@ -62,7 +60,7 @@ class Task(_Table):
 
 class RingRegion(_Table):
     name: Name
-    devices: list[Name] = Field(min_length=1)
+    devices: list[NodeName] = Field(min_length=1)
 
 
 class FedMeld(_Table):
@@ -78,11 +76,11 @@ class FedMeld(_Table):
 class Gather(_Table):
     """Ground nodes: the management addresses of the nodes whose journals are gathered, by name."""
 
-    nodes: dict[Name, str] = {}
+    nodes: dict[NodeName, str] = {}
 
 
 class NodeConfig(_Table):
-    name: Name
+    name: NodeName
     kind: Literal["satellite", "ground", "device"]
     seed: int = Field(ge=0, lt=1 << 63)
     plan: str = "plan.json"
@@ -178,14 +176,19 @@ def _dump_table(values: Mapping[str, Any], path: str, lines: list[str]) -> None:
 
 def _key(key: str) -> str:
     plain = key.replace("-", "").replace("_", "").isalnum() and key.isascii()
-    return key if plain else json.dumps(key)
+    return key if plain else _text(key)
+
+
+def _text(text: str) -> str:
+    """A basic string. JSON's, but for what lies beyond 16 bits, which TOML writes as it is, and DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value)
+        return _text(value)
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     if isinstance(value, Mapping):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,9 @@ CLOCK_SLACK_S = 0.5
 
 COLLECT_STEPS = 64
 """Steps between collections. An object goes when two in a row found nobody naming it."""
+
+REFUSALS_MAX = 1_000
+"""Refusals of one caller that are reported in one life: a hostile peer must not fill the journal."""
 
 INBOX_MAX = 10_000
 """Waiting inputs; beyond it peers are refused until the node has caught up."""
@@ -129,6 +133,7 @@ class Driver:
         self._steps = 0
         self._sequence = 0
         self._unnamed: set[Digest] = set()
+        self._refusals: Counter[str] = Counter()
         self._latest_ns = self._boot_ns = 0
         self._failure: BaseException | None = None
         self.awaited: Callable[[], Collection[Digest]] = tuple
@@ -288,6 +293,8 @@ class Driver:
             await asyncio.sleep(self._clock.wall_s_until(start_ns))
             # A node that comes up within a contact needs as long to acquire the signal as at its start.
             begun_ns = max(start_ns, self._boot_ns)
+            if begun_ns + self._times.acquisition_ns >= end_ns:
+                continue  # over before it could be confirmed
             here = _Peer(peer, end_ns, LinkClient(address, self.core.node))
             self._peers[peer] = here
             try:
@@ -476,8 +483,15 @@ class Driver:
         return f"the plan has no contact from {source} to {self.core.node} now"
 
     def refused(self, source: str, reason: str) -> None:
-        """LinkHandler: a caller was turned away."""
-        self.note("message_refused", Severity.WARNING_LO, {"source": source[:64], "reason": reason[:500]})
+        """LinkHandler: a caller was turned away. Of each caller the first REFUSALS_MAX are reported."""
+        caller = source if source in self._plan.neighbours(self.core.node) else ""
+        self._refusals[caller] += 1
+        if self._refusals[caller] > REFUSALS_MAX:
+            return
+        fields = {"source": source[:64], "reason": reason[:500]}
+        if self._refusals[caller] == REFUSALS_MAX:
+            fields["reason"] = "more refusals of this caller are not reported"
+        self.note("message_refused", Severity.WARNING_LO, fields)
 
     async def ping(self, request: wire.PingRequest) -> wire.PingReply:
         """LinkHandler."""
@@ -494,14 +508,26 @@ class Driver:
         known = None if place in self._answers else self.core.marks.find(mailbox, letter.sequence)
         if known is None:
             if place not in self._answers:
+                try:
+                    arrival = self._arrival(letter, mailbox)
+                except RemoteProtocolError as error:
+                    # Refused by its form: no mark is needed to refuse it again.
+                    self.refused(letter.source, str(error))
+                    return wire.Receipt(
+                        outcome=wire.OUTCOME_REFUSED,
+                        reason=str(error),
+                        incarnation=self.core.incarnation,
+                    )
                 self._answers[place] = asyncio.get_running_loop().create_future()
-                self._arrive(self._arrival(letter, mailbox), "letter")
+                self._arrive(arrival, "letter")
             known = await asyncio.shield(self._answers[place])
         return wire.Receipt(
             outcome=_OUTCOMES[known.outcome], reason=known.reason, incarnation=self.core.incarnation
         )
 
     def _arrival(self, letter: wire.Letter, mailbox: tuple[str, str, str, int]) -> Arrival:
+        """Raises RemoteProtocolError for a letter that no machine here could read."""
+        message = self.core.decode(letter.role, letter.lane, letter.kind, letter.body)
         mark = Mark(*mailbox, letter.sequence, Outcome.DELIVERED)
         contact = self._plan.active(letter.source, self.core.node, self._clock.now_ns())
         latest_ns = contact.end_ns if contact is not None else self._clock.now_ns()
@@ -513,17 +539,14 @@ class Driver:
             mark = replace(mark, outcome=Outcome.EXPIRED)
         else:
             digests = tuple(name.digest for name in letter.objects)
-            try:
-                message = self.core.decode(letter.role, letter.kind, letter.body)
-                item = Delivered(letter.source, message, digests)
-            except RemoteProtocolError as error:
-                mark = replace(mark, outcome=Outcome.REFUSED, reason=str(error))
+            item = Delivered(letter.source, message, digests)
         return Arrival(due_ns, letter.source, letter.lane, letter.sequence, letter.role, item, mark)
 
     # ---------------------------------------------------------------------------------------- jobs
 
     def _start_job(self, job: Job) -> None:
-        self._jobs[job.identity] = asyncio.create_task(self._work(job))
+        task = self._jobs[job.identity] = asyncio.create_task(self._work(job))
+        task.add_done_callback(self._ended)
 
     async def _work(self, job: Job) -> None:
         self._sequence += 1

@@ -84,7 +84,7 @@ CREATE TABLE marks (
     sequence INTEGER NOT NULL,
     outcome TEXT NOT NULL,
     reason TEXT NOT NULL,
-    UNIQUE (source, incarnation, role, lane)
+    UNIQUE (source, role, lane)
 );
 CREATE TABLE jobs (
     position INTEGER PRIMARY KEY,
@@ -138,8 +138,9 @@ ON CONFLICT (destination, role, lane) DO UPDATE SET sequence = max(sequence, exc
 """
 _PUT_MARK = """
 INSERT INTO marks (source, incarnation, role, lane, sequence, outcome, reason) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (source, incarnation, role, lane) DO UPDATE SET
-    sequence = excluded.sequence, outcome = excluded.outcome, reason = excluded.reason
+ON CONFLICT (source, role, lane) DO UPDATE SET
+    incarnation = excluded.incarnation, sequence = excluded.sequence, outcome = excluded.outcome,
+    reason = excluded.reason
 """
 _END_JOB = "DELETE FROM jobs WHERE role = ? AND job = ?"
 _PUT_JOB = """
