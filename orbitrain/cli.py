@@ -165,10 +165,9 @@ def run_command(
     speed = rate if rate is not None else run.setting.scenario.clock.rate
     with Display(run.setting.scenario, console, quiet) as display:
         ended = run_daemons(run.setting, run.folder, speed, display)
-    entries, _, summary = collect(run.setting, run.folder)
-    del entries
+    summary, end_ns = collect(run.setting, run.folder)
     isolated = _isolated(run, not no_baseline, console, quiet)
-    head = _result(run, "daemons", "none", ended.scenario_ns, ended.wall_seconds, ended.restarts)
+    head = _result(run, "daemons", "none", end_ns, ended.wall_seconds, ended.restarts)
     _finish(run, {**head, **summary, "isolated_accuracy": isolated}, console)
 
 

@@ -283,6 +283,24 @@ class Progress:
         return all(self.adopted.get(device, 0) >= self.rounds_wanted for device in self.devices)
 
 
+def until_the_end(entries: Iterable[Entry], progress: Progress, duration_ns: int) -> tuple[list[Entry], int]:
+    """The entries (by time) up to the run's end, and that instant.
+
+    A run ends with the step in which the last device adopts the last model. How soon the operator notices,
+    and what the nodes do until then, is no part of it.
+    """
+    kept: list[Entry] = []
+    end_ns = duration_ns
+    for entry in entries:
+        if entry.event.t_ns > end_ns:
+            break
+        kept.append(entry)
+        progress.see(entry.event, entry.node)
+        if progress.finished:
+            end_ns = entry.event.t_ns
+    return kept, end_ns
+
+
 def summarise(
     entries: Sequence[Entry],
     evaluations: Mapping[Digest, float],

@@ -322,11 +322,15 @@ def _table_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseMode
     owner = model
     for part in loc:
         if isinstance(part, str):
-            inner = [owner.model_fields[part].annotation]
-            while not (isinstance(inner[0], type) and issubclass(inner[0], BaseModel)):
-                inner = [arg for arg in get_args(inner[0]) if arg is not type(None)]
-            owner = inner[0]
+            inner: Any = _without_none(owner.model_fields[part].annotation)
+            owner = get_args(inner)[0] if get_origin(inner) is list else inner
     return owner
+
+
+def _without_none(annotation: Any) -> Any:
+    """T of `T | None`, or what it is."""
+    inner = [arg for arg in get_args(annotation) if arg is not type(None)]
+    return inner[0] if type(None) in get_args(annotation) and len(inner) == 1 else annotation
 
 
 def _field_at(model: type[BaseModel], loc: Sequence[int | str]) -> FieldInfo | None:
@@ -341,7 +345,7 @@ def _field_at(model: type[BaseModel], loc: Sequence[int | str]) -> FieldInfo | N
         if not (isinstance(owner, type) and issubclass(owner, BaseModel)) or part not in owner.model_fields:
             return None
         field = owner.model_fields[part]
-        owner = field.annotation
+        owner = _without_none(field.annotation)
         if get_origin(owner) is list:
             owner = get_args(owner)[0]
     return None if loc and isinstance(loc[-1], int) else field
@@ -354,10 +358,10 @@ def _allowed(field: FieldInfo | None) -> str:
     """`must be ...`, from a field's type and bounds; empty where they do not say."""
     if field is None:
         return ""
-    annotation = field.annotation
+    annotation = _without_none(field.annotation)
     if get_origin(annotation) is Literal:
         return f"must be {' or '.join(repr(value) for value in get_args(annotation))}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "must be a table"
     if get_origin(annotation) is list:
         inner = get_args(annotation)[0]
@@ -371,14 +375,12 @@ def _allowed(field: FieldInfo | None) -> str:
         for name in ("ge", "gt", "le", "lt")
         if hasattr(part, name)
     }
-    lowest = f"{bounds['ge']}" if "ge" in bounds else f"more than {bounds['gt']}" if "gt" in bounds else ""
-    highest = f"{bounds['le']}" if "le" in bounds else f"less than {bounds['lt']}" if "lt" in bounds else ""
     text = f"must be {_KINDS[annotation]}"
-    if lowest and highest:
-        return (
-            f"{text} from {lowest} to {highest}" if "gt" not in bounds else f"{text}, {lowest} to {highest}"
-        )
-    return f"{text} of {lowest} or more" if lowest else text
+    if bounds.keys() == {"ge", "le"}:
+        return f"{text} from {bounds['ge']} to {bounds['le']}"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    limits = " and ".join(f"{words[name]} {bounds[name]}" for name in words if name in bounds)
+    return f"{text} {limits}" if limits else text
 
 
 def parse_scenario(text: str, file: str) -> Scenario:

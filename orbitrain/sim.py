@@ -177,9 +177,10 @@ class Simulation:
                 if a < b and b in self._nodes:
                     for start_ns, end_ns in self.plan.windows(a, b):
                         self._window(a, b, start_ns, end_ns)
-        while self._agenda and not self._ended:
+        while self._agenda:
             t_ns, _, what = heapq.heappop(self._agenda)
-            if t_ns > self.plan.duration_ns:
+            # What is due at the instant of the end still happens, on whichever node.
+            if t_ns > self.plan.duration_ns or (self._ended and t_ns > self.now_ns):
                 break
             self.now_ns = t_ns
             what()

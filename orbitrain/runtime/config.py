@@ -9,12 +9,28 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from orbitrain.protocols.fedmeld import Params, Region
 from orbitrain.scenario import SECOND_NS, Name, NodeName, Sha256, first_error
+from orbitrain.transport.rpc.address import InvalidAddress, split_host, unix_path
+
+
+def _address(text: str) -> str:
+    """Its form only: whether it can be bound or reached is known when that is tried."""
+    try:
+        if unix_path(text) is None:
+            split_host(text)
+    except InvalidAddress:
+        raise ValueError(
+            f"must be host:port or unix:/PATH of at most 100 bytes, not {text[:120]!r}"
+        ) from None
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class ConfigError(ValueError):
@@ -28,17 +44,17 @@ class _Table(BaseModel):
 class Link(_Table):
     """The learning plane: where this node listens, and its peers by name."""
 
-    listen: str
-    peers: dict[NodeName, str] = {}
+    listen: Address
+    peers: dict[NodeName, Address] = {}
     acquisition_s: float = Field(default=5.0, ge=0, le=600)
     message_s: float = Field(default=2.0, gt=0)
     """Modelled times, as in the scenario's [links] and [compute]."""
 
 
 class Operator(_Table):
-    """The management plane of this node: host:port on loopback, or unix:PATH."""
+    """The management plane of this node: host:port on loopback, or unix:/PATH."""
 
-    listen: str
+    listen: Address
 
 
 class Bus(_Table):
@@ -76,7 +92,7 @@ class FedMeld(_Table):
 class Gather(_Table):
     """Ground nodes: the management addresses of the nodes whose journals are gathered, by name."""
 
-    nodes: dict[NodeName, str] = {}
+    nodes: dict[NodeName, Address] = {}
 
 
 class NodeConfig(_Table):

@@ -16,7 +16,7 @@ from typing import IO, Any
 from ground_node.gatherer import archive_path
 from orbitrain.machine import Digest
 from orbitrain.outputs import RunFolder, write_json
-from orbitrain.results import Entry, aggregates, summarise
+from orbitrain.results import Entry, aggregates, summarise, until_the_end
 from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
 from orbitrain.scenario import ScenarioError
@@ -49,9 +49,8 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the daemons' part of a run ended."""
+    """What the daemons' part of a run took. `restarts` are daemons started again."""
 
-    scenario_ns: int
     wall_seconds: float
     restarts: int
 
@@ -114,10 +113,10 @@ class _Run:
         begun_s = wall_s()
         subscriber = Subscriber(f"ipc://{self._sockets / 'bus'}")
         listening = asyncio.create_task(self._listen(subscriber))
+        await self._supervisor.clear()
         resumed_ns = self._resumed_ns()
         waiting = ClockFile(None, resumed_ns, rate, resumed_ns)
         waiting.write(self._folder.clock)
-        end_ns = resumed_ns
         try:
             self._say("starting", {"nodes": len(self._setting.scenario.nodes()), "t_ns": resumed_ns})
             await self._unless_interrupted(self._supervisor.start())
@@ -127,14 +126,13 @@ class _Run:
             clock = Clock(started.anchor)
             await self._until_the_end(clock, started)
             self._say("ending", {})
-            end_ns = await self._gather(clock)
+            await self._gather(clock)
         finally:
             await self._supervisor.stop()
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
             subscriber.close()
             ended = Ended(
-                end_ns,
                 before.get("wall_seconds", 0.0) + wall_s() - begun_s,
                 before.get("restarts", 0) + self._supervisor.restarts,
             )
@@ -206,7 +204,7 @@ class _Run:
                 task.cancel()
             await asyncio.gather(failed, *ends, return_exceptions=True)
 
-    async def _gather(self, clock: Clock) -> int:
+    async def _gather(self, clock: Clock) -> None:
         """Drain every node, then have the ground read all journals to their end."""
         scenario = self._setting.scenario
         latest = 0
@@ -222,7 +220,6 @@ class _Run:
         now_ns = max(clock.now_ns(), latest)
         file = ClockFile.read(self._folder.clock)
         ClockFile(file.unix_ns, file.scenario_ns, file.rate, now_ns).write(self._folder.clock)
-        return min(now_ns, self._setting.plan.duration_ns)
 
     async def _ask(self, name: str, call: Callable[[OperatorClient], Any]) -> Any:
         """One call to a node's desk, repeated while the node is started again; None if it stays away."""
@@ -238,20 +235,21 @@ class _Run:
         return None
 
 
-def collect(setting: Setting, folder: RunFolder) -> tuple[list[Entry], dict[Digest, float], dict[str, Any]]:
-    """Write what was gathered into the run's folder; returns its events, evaluations and summary."""
+def collect(setting: Setting, folder: RunFolder) -> tuple[dict[str, Any], int]:
+    """Write what was gathered into the run's folder; returns its summary and the scenario time of its end."""
     scenario = setting.scenario
     ground = folder.nodes / scenario.ground.name
     with Archive(archive_path(ground)) as archive:
-        entries = [Entry(node, incarnation, event) for node, incarnation, event in archive.events()]
+        gathered = [Entry(node, incarnation, event) for node, incarnation, event in archive.events()]
         evaluations = {digest: accuracy for digest, accuracy, _ in archive.evaluations()}
         metrics = list(archive.metrics())
+    entries, end_ns = until_the_end(gathered, setting.progress(), setting.plan.duration_ns)
     regions = [region.name for region in scenario.regions]
     summary = summarise(entries, evaluations, regions, scenario.protocol.delta)
     folder.write_events(entries)
     folder.write_metrics(sorted(metrics + accuracy_rows(entries, evaluations, scenario.ground.name)))
     folder.write_models(_models(setting, folder, summary["model_sha256"]))
-    return entries, evaluations, summary
+    return summary, end_ns
 
 
 def accuracy_rows(

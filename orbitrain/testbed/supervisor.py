@@ -63,10 +63,13 @@ class Supervisor:
         self._stopping = False
         self.restarts = 0
 
+    async def clear(self) -> None:
+        """See the end of daemons that an earlier supervisor of this run left when it was killed."""
+        await asyncio.gather(*(_end_stale(child) for child in self._children))
+
     async def start(self) -> None:
         """Start every daemon and wait until each is ready. Raises DaemonFailed."""
         for child in self._children:
-            await _end_stale(child)
             self._watchers.append(asyncio.create_task(self._watch(child)))
         ready = asyncio.gather(*(child.ready.wait() for child in self._children))
         watchers = asyncio.gather(*self._watchers)
