@@ -44,7 +44,10 @@ class Links(StrEnum):
 
 ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="The scenario's TOML file.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; runs/NAME-UTC.")]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Instead of the scenario's.")]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", metavar="N", min=0, max=(1 << 63) - 1, help="Instead of the scenario's."),
+]
 NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Do not repeat the scenario isolated.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only the final table.")]
 PlanFile = Annotated[

@@ -257,6 +257,7 @@ class Core:
         self.jobs = {job.identity: job for job in durable.jobs}
         self._reported = deque(durable.reported)
         self._states: dict[str, Snapshot] = {}
+        self._contacts: dict[str, ContactStarted] = {}
         self._kinds = {
             role: {message.DESCRIPTOR.full_name: message for message in machine.accepts}
             for role, machine in self.machines.items()
@@ -350,17 +351,25 @@ class Core:
         """Consume a batch of inputs in order. Never raises for what a machine does with them."""
         batch = sorted(arrivals, key=lambda arrival: arrival.order)
         draft = _Draft(self, now_ns)
+        touched = self._touched(batch)
         try:
             for arrival in batch:
                 self._consume(draft, arrival)
-        except Exception:  # noqa: BLE001 - a machine may raise anything: the outermost loop's edge
+        except Exception:  # noqa: BLE001 - whatever a machine raises: the node goes on
             draft = self._one_by_one(batch, now_ns)
+            touched = sorted(self.machines)
         step = draft.step
-        for role in self._touched(batch):
+        for role in touched:
             state = self._snapshot(self.machines[role])
             if state != self._states[role]:
                 step.snapshots[role] = state
         self._apply(step)
+        for arrival in batch:
+            match arrival.item:
+                case ContactStarted(peer=peer) as contact:
+                    self._contacts[peer] = contact
+                case ContactEnded(peer=peer):
+                    self._contacts.pop(peer, None)
         return step
 
     def _touched(self, batch: Sequence[Arrival]) -> list[str]:
@@ -369,26 +378,36 @@ class Core:
         return sorted({arrival.role for arrival in batch if arrival.role in self.machines})
 
     def _one_by_one(self, batch: Sequence[Arrival], now_ns: int) -> _Draft:
-        """The slow way after a machine raised: find the input that does it, put it aside, keep the rest."""
-        self._reload(self._states)
+        """The slow way after a machine raised: find the input that does it, put it aside, keep the rest.
+
+        A reloaded machine knows of no contact, so those that go on are told again, before everything else.
+        """
+        contacts = [
+            Arrival(now_ns, peer, -1, 1, None, contact, fields={"reloaded": True})
+            for peer, contact in sorted(self._contacts.items())
+        ]
         good: list[Arrival] = []
+        aside: list[tuple[DeadLetter, Event]] = []
+        self._reload(self._states)
         draft = _Draft(self, now_ns)
-        for arrival in batch:
+        for arrival in [*contacts, *batch]:
             for attempt in range(1, ATTEMPTS_MAX + 1):
                 try:
                     self._consume(draft, arrival)
                     good.append(arrival)
                     break
-                except Exception as error:  # noqa: BLE001 - as above
+                except Exception as error:  # noqa: BLE001 - goes to the dead letters
                     self._reload(self._states)
                     draft = _Draft(self, now_ns)
                     for earlier in good:
                         self._consume(draft, earlier)
                     if attempt == ATTEMPTS_MAX:
-                        aside = self._put_aside(arrival, now_ns, error)
-                        self._consume(draft, aside[0])
-                        draft.step.dead_letters.append(aside[1])
-                        draft.step.events.append(aside[2])
+                        quiet, dead, event = self._put_aside(arrival, now_ns, error)
+                        self._consume(draft, quiet)
+                        good.append(quiet)
+                        aside.append((dead, event))
+        draft.step.dead_letters += [dead for dead, _ in aside]
+        draft.step.events += [event for _, event in aside]
         return draft
 
     def _reload(self, states: Mapping[str, Snapshot]) -> None:

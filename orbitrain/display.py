@@ -101,11 +101,18 @@ class Display:
             + (f" ({self._accuracy[region]:.0%})" if region in self._accuracy else "")
             for region, number in self._rounds.items()
         )
-        return (
+        line = (
             f"{_clock(self._t_ns)} of {_clock(self._scenario.duration_ns)}  rounds (accuracy): {rounds}  "
-            f"contacts {sum(self._contacts.values()) / 2:.0f}  mixed {self._mixed}  "
-            f"moved {_size(sum(self._moved.values()))}"
+            f"mixed {self._mixed}"
         )
+        return "  ".join([line, *self._sampled()])
+
+    def _sampled(self) -> list[str]:
+        """What daemons tell of themselves every few seconds; nothing where there are none."""
+        if not self._contacts:
+            return []
+        contacts, moved = sum(self._contacts.values()), sum(self._moved.values())
+        return [f"contacts {contacts / 2:.0f}", f"moved {_size(moved)}"]
 
     def _line(self) -> None:
         if self._live is None and wall_s() - self._last_line_s >= LINE_S:
@@ -119,10 +126,8 @@ class Display:
         for region, number in self._rounds.items():
             score = f"{self._accuracy[region]:.1%}" if region in self._accuracy else ""
             table.add_row(region, f"{number}/{self._scenario.rounds}", score)
-        table.caption = (
-            f"contacts open {sum(self._contacts.values()) / 2:.0f}, models mixed {self._mixed}, "
-            f"moved {_size(sum(self._moved.values()))}, restarts {self._restarts}"
-        )
+        told = [f"models mixed {self._mixed}", *self._sampled(), f"restarts {self._restarts}"]
+        table.caption = ", ".join(told)
         return table
 
 

@@ -132,10 +132,18 @@ class Outbox:
     # -------------------------------------------------------------------------------- in the air
 
     def heads(self, destination: str) -> list[Letter]:
-        """The first letter of each mailbox towards `destination`, by lane, then role."""
+        """The first letter of each mailbox towards `destination`, by lane, then role.
+
+        None for a mailbox whose first letter this side ends next.
+        """
         queues = self._queues.get(destination, {})
         first = [self._letters[queue[0]] for queue in queues.values() if queue]
-        ready = [letter for letter in first if letter.identity not in self._settling]
+        ready = [
+            letter
+            for letter in first
+            if letter.identity not in self._settling
+            and (letter.cancelled is None or letter.identity in self._in_doubt)
+        ]
         return sorted(ready, key=lambda letter: (letter.lane, letter.role))
 
     def attempted(self, identity: Identity) -> None:
@@ -161,7 +169,7 @@ class Outbox:
     def next_expiry_ns(self) -> int | None:
         """The next instant at which `certain_ends` may say more."""
         waiting = [
-            letter.expires_at_ns
+            letter.expires_at_ns if letter.cancelled is None else 0
             for identity, letter in self._letters.items()
             if identity not in self._in_doubt and identity not in self._settling
         ]

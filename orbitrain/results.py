@@ -132,7 +132,10 @@ def count_updates(entries: Sequence[Entry]) -> dict[str, int]:
         elif event.kind == "update_ended":
             fates[entry.node, entry.incarnation, fields["key"]] = fields["fate"]
         elif event.kind in _VERDICTS:
-            verdicts[entry.node, fields["device"], fields["round"]].append(_VERDICTS[event.kind])
+            words = verdicts[entry.node, fields["device"], fields["round"]]
+            if event.kind == "update_refused" and words and words[-1] == "accepted":
+                words.pop()  # accepted at first, then found to be unusable
+            words.append(_VERDICTS[event.kind])
     counts = dict.fromkeys(("sent", *UPDATE_ENDS), 0)
     credited: set[tuple[str, int]] = set()
     for one in sendings:

@@ -42,6 +42,9 @@ _NODE = r"^[a-z0-9][a-z0-9-]{0,63}$"
 _SHA256 = r"^[0-9a-f]{64}$"
 _TASK = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
+_FIELD = r"[\w.-]*(\[\d+\])*[\w.-]*: "
+"""How a complaint begins that names a field below the table it is about."""
+
 _PATTERNS = {
     _NAME: "1 to 40 lower-case letters, digits and hyphens, the first no hyphen",
     _NODE: "1 to 64 lower-case letters, digits and hyphens, the first no hyphen",
@@ -90,6 +93,11 @@ def _shown(value: Any) -> str:
     """A value on one line, bounded."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _key(name: str) -> str:
+    """A key as it is, or quoted, on one line."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _shown(name)
 
 
 class _Table(BaseModel):
@@ -189,7 +197,7 @@ class Task(BaseModel):
     @model_validator(mode="after")
     def _plain(self) -> Task:
         for name, value in self.options.items():
-            _check_option(name, value)
+            _check_option(_key(name), value)
         return self
 
     @property
@@ -201,7 +209,7 @@ def _check_option(where: str, value: Any) -> None:
     """Options travel to the workers as JSON, which has no dates and no infinities."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            _check_option(f"{where}.{name}", inner)
+            _check_option(f"{where}.{_key(name)}", inner)
     elif isinstance(value, list):
         for n, inner in enumerate(value):
             _check_option(f"{where}[{n}]", inner)
@@ -300,14 +308,14 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         elif part != "[key]":  # pydantic's own mark of a key of a dict
-            path += f".{part}" if path else part
+            path += f".{_key(part)}" if path else _key(part)
     message = complaint["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         message = f"unknown key, allowed are {', '.join(sorted(_table_at(model, loc[:-1]).model_fields))}"
     elif kind == "missing":
         message = ", ".join(filter(None, ("is missing", _allowed(_field_at(model, loc)))))
     elif kind == "value_error":
-        if path and re.match(r"[\w.]*(\[\d+\])*[\w.]*: ", message):  # it names a field of this table
+        if path and re.match(_FIELD, message):  # it names a field of this table
             return path + ("" if message.startswith("[") else ".") + message
     elif kind == "string_pattern_mismatch":
         pattern = complaint["ctx"]["pattern"]

@@ -242,7 +242,7 @@ class Simulation:
                 continue
             for start_ns, end_ns in self.plan.windows(name, peer):
                 acquired_ns = start_ns + self._settings.acquisition_ns
-                if acquired_ns < self.now_ns < end_ns - self._settings.acquisition_ns:
+                if acquired_ns <= self.now_ns < end_ns - self._settings.acquisition_ns:
                     acquired = partial(self._meet, name, peer, end_ns)
                     self.at(self.now_ns + self._settings.acquisition_ns, acquired)
         self._wake(node, self.now_ns)
@@ -308,14 +308,14 @@ class Simulation:
         assert node.core is not None
         node.core.outbox.attempted(letter.identity)
         node.air[peer] = letter.identity
-        life = node.life
-        self.at(times.arrives_ns, lambda: self._receive(peer, node, life, letter))
+        life, there = node.life, self._nodes[peer].life
+        self.at(times.arrives_ns, lambda: self._receive(peer, there, node, life, letter))
         self.at(times.answered_ns, lambda: self._answer(node, life, peer, letter, fields))
 
-    def _receive(self, name: str, sender: _Node, life: int, letter: Letter) -> None:
+    def _receive(self, name: str, there: int, sender: _Node, life: int, letter: Letter) -> None:
         """A letter has arrived. Known ones are answered by their mark, which is there already."""
         node = self._nodes[name]
-        if node.core is None or sender.core is None or sender.life != life:
+        if node.core is None or node.life != there or sender.core is None or sender.life != life:
             return
         mailbox = (sender.name, sender.core.incarnation, letter.role, letter.lane)
         if node.core.marks.find(mailbox, letter.sequence) is not None:
@@ -429,6 +429,9 @@ class Simulation:
         if self.crash(node.name, node.steps, CrashPoint.AFTER_COMMIT):
             self.kill(node.name)
             return
+        if step.ended_jobs:
+            # A result that still waits is of a cancelled job: its name may have been given to another.
+            node.inbox = [arrival for arrival in node.inbox if arrival.ends_job not in step.ended_jobs]
         for job in step.jobs.values():
             self._start_job(node, job)
         for peer in sorted(node.contacts):

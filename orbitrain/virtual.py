@@ -74,14 +74,17 @@ class Workshop:
             if task.init is None:
                 return self.engine.work("initial", self.setting.task, {})[1]["model"]
             digest = self.engine.put_file(self.setting.folder / task.init)
-            self.engine.work("evaluate", self.setting.task, {"model": digest})
-            return digest
         except JobError as error:
             raise ScenarioError(f"{self.setting.file}: task.task: {error}") from None
         except OSError as error:
             raise ScenarioError(
                 f"{self.setting.file}: task.init: {task.init} cannot be read: {error.strerror}"
             ) from None
+        try:
+            self.engine.work("check", self.setting.task, {"model": digest})
+            return digest
+        except JobError as error:
+            raise ScenarioError(f"{self.setting.file}: task.init: {task.init}: {error}") from None
 
     def evaluate(self, digest: Digest) -> float:
         """Accuracy of a model on the task's held-out set. Raises JobError."""

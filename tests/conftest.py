@@ -23,5 +23,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(random.SystemRandom().randrange(2**32))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help_text = "write tests/trace/*.txt anew instead of comparing: review the difference"
+    parser.addoption("--rewrite-traces", action="store_true", help=help_text)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"random examples: repeat with --hypothesis-seed={config.getoption('--hypothesis-seed')}"

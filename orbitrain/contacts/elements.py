@@ -1,4 +1,6 @@
-"""Orbital elements: shells of satellites of our own on circular orbits (Walker patterns), as SGP4 satellites.
+"""Orbital elements as SGP4 satellites: shells of our own on circular orbits (Walker patterns).
+
+Published elements come from files (`element_files`).
 
 A shell of T satellites in P planes with phasing F is written T/P/F at an inclination (J. G. Walker, 1984):
 
@@ -6,13 +8,14 @@ A shell of T satellites in P planes with phasing F is written T/P/F at an inclin
 - a plane's T/P satellites are spread evenly over its 360 degrees of anomaly;
 - the satellites of the next plane are F * 360 / T degrees further on.
 
-Elements are mean elements in the TEME frame at the scenario's epoch, propagated by SGP4 with WGS72 constants.
-Satellites and catalogue numbers are fictional; they are no prediction of any real spacecraft.
+A shell's elements are mean elements in the TEME frame at the scenario's epoch, propagated by SGP4 with WGS72
+constants. Its satellites and catalogue numbers are fictional; they are no prediction of any real spacecraft.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
@@ -35,14 +38,30 @@ FIRST_CATALOGUE_NUMBER: Final = 270_000
 LAST_CATALOGUE_NUMBER: Final = 339_999
 
 _SGP4_EPOCH = datetime(1949, 12, 31, tzinfo=UTC)
+_NOON_2000 = datetime(2000, 1, 1, 12, tzinfo=UTC)
+_JULIAN_2000: Final = 2_451_545.0
+
+_CODE = re.compile(r"([DS]):(\d+(?:\.\d+)?):(\d+(?:\.\d+)?):(\d{1,9})/(\d{1,9})/(\d{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
 class Satellite:
-    """A named satellite and its SGP4 state."""
+    """A named satellite and its SGP4 state.
+
+    `source` says whose elements they are: `walker` elements are ours and true by definition, the others were
+    fitted to a real spacecraft at `epoch` and are the worse the older they are (`validity`).
+    """
 
     name: str
     satrec: Satrec
+    source: Literal["walker", "omm", "tle"] = "walker"
+    catalogue_number: int | None = None
+
+    @property
+    def epoch(self) -> datetime:
+        """The epoch of the elements, in UTC."""
+        days = timedelta(days=self.satrec.jdsatepoch - _JULIAN_2000)
+        return _NOON_2000 + days + timedelta(days=self.satrec.jdsatepochF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +82,30 @@ class Shell:
     pattern: Literal["delta", "star"] = "delta"
     raan_degrees: float = 0.0
     anomaly_degrees: float = 0.0
+
+    @staticmethod
+    def from_code(code: str, name: str = "sat") -> Shell:
+        """The shell of a compact Walker code, PATTERN:ALTITUDE:INCLINATION:T/P/F as in D:550:53.0:72/24/1.
+
+        The pattern is D (delta) or S (star), the altitude in km, the inclination in degrees. ValueError for
+        what is no code, or no shell.
+        """
+        match = _CODE.fullmatch(code)
+        if match is None:
+            raise ValueError(
+                f"shell {name!r}: code must be D or S:altitude km:inclination degrees:T/P/F, "
+                f"such as D:550:53.0:72/24/1, not {code!r}"
+            )
+        pattern, altitude, inclination, satellites, planes, phasing = match.groups()
+        return Shell(
+            name,
+            float(altitude),
+            float(inclination),
+            int(satellites),
+            int(planes),
+            int(phasing),
+            "delta" if pattern == "D" else "star",
+        )
 
     def __post_init__(self) -> None:
         where = f"shell {self.name!r}"
@@ -134,7 +177,7 @@ def satellites_of(
             motion,
             math.radians(raan_degrees % 360.0),
         )
-        satellites.append(Satellite(f"{shell.name}-{index}", satrec))
+        satellites.append(Satellite(f"{shell.name}-{index}", satrec, "walker", first_number + index))
     return tuple(satellites)
 
 

@@ -1,13 +1,19 @@
 """Passes: when each satellite stands above a site's mask.
 
-The height above the mask is taken on a grid no coarser than 20 s; where it changes sign, a pass begins or
-ends, and halving the interval finds the edge. A pass (or a dip below the mask) shorter than a step changes no
-sign on the grid: so every highest point that stays below, and every lowest point that stays above, is refined
-as well, and where it turns out to cross, both its edges are found. Passes in progress at the start or end of
-the window are clipped to it.
+F is the height over the site's horizontal plane less that of the mask's cone at the same distance, in km:
+positive in view, smooth, of known slope. Three stages, each for all satellites at once:
 
-20 s is at most 2.2 degrees of arc for the lowest orbit, so that a grid interval holds at most one
-culmination.
+1. Cull. On a grid no coarser than 60 s, a bound with one product per satellite, site and grid point leaves
+   only the points from which view is within one step's flight. It is safe: between two grid points in view
+   of which one is culled, nothing is ever seen.
+2. Bracket. Where F changes sign between neighbours, a pass begins or ends. A pass shorter than a step changes
+   no sign, but F rises before it and falls after it; and as F bends down wherever a satellite is low enough
+   to be quick, it stays under its tangents. So where the tangents of two neighbours meet above 0, the top
+   between them is searched, and where it is in view there are two edges. Dips below the mask (of high
+   orbits, with several culminations in a pass) are found alike.
+3. Refine each edge to a microsecond with the interpolated positions.
+
+Passes in progress at the start or end of the window are clipped to it.
 """
 
 from __future__ import annotations
@@ -18,16 +24,32 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from orbitrain.contacts.geometry import Floats, Integers, Site, SiteFrame, Tracks, sine_of_elevation
+from orbitrain.contacts.geometry import PADDING, Floats, Integers, Site, SiteFrame, Tracks, dot
 
-LONGEST_STEP_S: Final = 20.0
+# 60 s is at most 5.3 degrees of arc, of the lowest perigee; the interpolation of the tracks is made for it.
+LONGEST_STEP_S: Final = 60.0
 
-# 20 s / 2^25 is below a microsecond.
-_HALVINGS: Final = 25
-# Golden section: 40 s * 0.618^40 is 2e-7 s, where the flat top makes elevations equal to the last digit.
-_SECTIONS: Final = 40
-_GOLDEN: Final = (math.sqrt(5.0) - 1.0) / 2.0
+Booleans = npt.NDArray[np.bool_]
+
+# The plumb line of the ellipsoid passes the centre at up to 21.5 km; the rest is for single precision.
+_PLUMB_KM: Final = 25.0
+# By how much F can be above its tangents in one step: Coriolis and centrifugal terms come to less than
+# 1.5e-3 km/s2, times 60^2 / 8, and velocities of SGP4 are up to some m/s no derivatives, times 60 s.
+_BEND_KM: Final = 2.0
+# Memory of the culling bound: 16 bytes for each of so many satellites times grid points at once (4 MB, so
+# that it stays in the cache from one site to the next).
+_CULLED_AT_ONCE: Final = 1 << 18
+
+# A step as small as this, along a slope known to a few per cent, ends within a microsecond.
+_EDGE_S: Final = 1e-5
+# After so many, every other step is a halving, and 60 s / 2^26 is a microsecond.
+_SECANTS: Final = 8
+_STEPS: Final = 60
+# Golden section: 60 s * 0.618^30 is 3e-5 s, which a flat top does not feel (1e-10 km).
+SECTIONS: Final = 30
+GOLDEN: Final = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,109 +61,226 @@ class Pass:
     end_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Passes over one site as columns, in the order of (satellite, start)."""
+
+    satellite: Integers
+    start_s: Floats
+    end_s: Floats
+
+
 def find_passes(tracks: Tracks, site: Site) -> tuple[Pass, ...]:
     """All passes of all satellites over one site within the tracks, ordered by (satellite, start).
 
     Edges are within a microsecond of the interpolated elevation's crossing of the mask. ValueError when the
-    tracks' step is above 20 s.
+    tracks' step is above 60 s.
     """
+    (found,) = find_all_passes(tracks, [site])
+    columns = (found.satellite.tolist(), found.start_s.tolist(), found.end_s.tolist())
+    return tuple(Pass(*row) for row in zip(*columns, strict=True))
+
+
+def find_all_passes(tracks: Tracks, sites: Sequence[Site]) -> list[Passes]:
+    """The passes over each site, as `find_passes`; cheaper for many, as what sites share is computed once."""
     if tracks.step_s > LONGEST_STEP_S:
         raise ValueError(f"tracks: step_s must be at most {LONGEST_STEP_S:g}, not {tracks.step_s}")
-    heights = _Heights(tracks, SiteFrame.of(site), math.sin(math.radians(site.mask_degrees)))
-    satellite, low_s, high_s, rising = _brackets(heights)
-    edge_s = _halved(heights, satellite, low_s, high_s, rising)
-    order = np.lexsort((edge_s, satellite))
-    satellite, edge_s, rising = satellite[order], edge_s[order], rising[order]
-    end_s = tracks.step_s * (tracks.points - 1)
-    passes: list[Pass] = []
-    bounds = np.searchsorted(satellite, np.arange(len(tracks.position_km) + 1))
-    for index in range(len(tracks.position_km)):
-        mine = slice(int(bounds[index]), int(bounds[index + 1]))
-        above = bool(heights.grid[index, 0] > 0)
-        passes.extend(_paired(index, edge_s[mine].tolist(), rising[mine].tolist(), above, end_s))
-    return tuple(passes)
+    frames = [SiteFrame.of(site) for site in sites]
+    near = _near(tracks, sites, frames)
+    return [
+        _passes(_Heights(tracks, frame, math.sin(math.radians(site.mask_degrees))), points)
+        for site, frame, points in zip(sites, frames, near, strict=True)
+    ]
 
 
+# --- 1. cull ----------------------------------------------------------------------------------------------
+
+
+def _near(tracks: Tracks, sites: Sequence[Site], frames: Sequence[SiteFrame]) -> list[Integers]:
+    """For each site, the grid points (satellite * points + point) that view is within a step's flight of.
+
+    At elevation m or above, a satellite at radius r is higher over the site's plane than it would be at
+    elevation m at that radius: w >= sin m * (sqrt(r^2 - s^2 cos^2 m) - s sin m), s the site's own radius,
+    exactly so on a sphere. Neither side changes faster than the satellite flies.
+    """
+    found: list[list[Integers]] = [[] for _ in sites]
+    masks = sorted({site.mask_degrees for site in sites})
+    site_km = max((float(np.linalg.norm(frame.position_km)) for frame in frames), default=0.0)
+    ups = [np.append(frame.up, -1.0).astype(np.float32) for frame in frames]
+    levels = [float(frame.up @ frame.position_km) for frame in frames]
+    at_once = max(1, _CULLED_AT_ONCE // tracks.points)
+    for first in range(0, tracks.satellites, at_once):
+        position_km = tracks.position_km[first : first + at_once]
+        velocity = tracks.velocity_km_per_s[first : first + at_once]
+        radius_km = np.sqrt(dot(position_km, position_km))
+        speed = np.sqrt(dot(velocity, velocity).max(axis=1, keepdims=True))
+        # A step's flight, and somewhat more, as the greatest speed may lie between two points.
+        slack_km = 1.05 * speed * tracks.step_s + _PLUMB_KM
+        bound = np.empty((4, radius_km.size), dtype=np.float32)
+        bound[:3] = position_km.reshape(-1, 3).T
+        for mask in masks:
+            sine, cosine = math.sin(math.radians(mask)), math.cos(math.radians(mask))
+            reach_km = np.sqrt(np.maximum(radius_km**2 - (site_km * cosine) ** 2, 0.0)) - site_km * sine
+            bound[3] = (sine * reach_km - slack_km).reshape(-1)
+            for index, site in enumerate(sites):
+                if site.mask_degrees == mask:
+                    height = np.einsum("i,in->n", ups[index], bound)  # starts no threads, see `dot`
+                    points = np.flatnonzero(height >= levels[index])
+                    found[index].append(points + first * tracks.points)
+    return [np.concatenate(parts) if parts else np.empty(0, dtype=np.int64) for parts in found]
+
+
+# --- 2. bracket -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
 class _Heights:
-    """Sine of elevation minus sine of the mask: on the grid (satellites, points), and at any instants."""
+    """F of one site, on grid points with its slope, and at any instants."""
 
-    __slots__ = ("frame", "grid", "sine_of_mask", "tracks")
+    tracks: Tracks
+    frame: SiteFrame
+    sine_of_mask: float
 
-    def __init__(self, tracks: Tracks, frame: SiteFrame, sine_of_mask: float) -> None:
-        self.tracks = tracks
-        self.frame = frame
-        self.sine_of_mask = sine_of_mask
-        self.grid: Floats = sine_of_elevation(frame, tracks.position_km) - sine_of_mask
+    def on_grid(self, points: Integers) -> tuple[Floats, Floats]:
+        satellite, point = np.divmod(points, self.tracks.points)
+        padded = self.tracks.padded_km.reshape(-1, 3)
+        row = satellite * self.tracks.padded_km.shape[1] + point + PADDING
+        line = np.take(padded, row, axis=0) - self.frame.position_km
+        velocity = np.take(self.tracks.velocity_km_per_s.reshape(-1, 3), points, axis=0)
+        distance = np.sqrt(dot(line, line))
+        height: Floats = dot(line, self.frame.up) - self.sine_of_mask * distance
+        slope: Floats = dot(velocity, self.frame.up) - self.sine_of_mask / distance * dot(line, velocity)
+        return height, slope
 
     def at(self, satellite: Integers, t_s: Floats) -> Floats:
-        height: Floats = sine_of_elevation(self.frame, self.tracks.at(satellite, t_s)) - self.sine_of_mask
+        line = self.tracks.at(satellite, t_s) - self.frame.position_km
+        height: Floats = dot(line, self.frame.up) - self.sine_of_mask * np.sqrt(dot(line, line))
         return height
 
 
-def _brackets(
-    heights: _Heights,
-) -> tuple[Integers, Floats, Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    # Intervals with exactly one crossing each: satellite, from, to, and whether it rises there.
-    step_s, above = heights.tracks.step_s, heights.grid > 0
-    satellite, left = np.nonzero(above[:, 1:] != above[:, :-1])
-    found = [(satellite, left * step_s, (left + 1) * step_s, above[satellite, left + 1])]
+@dataclass(frozen=True, slots=True)
+class _Brackets:
+    """Intervals with one crossing each, up or down, and where and how steeply it is expected."""
+
+    satellite: Integers
+    low_s: Floats
+    high_s: Floats
+    rises: Booleans
+    guess_s: Floats
+    slope: Floats
+
+
+def _passes(heights: _Heights, points: Integers) -> Passes:
+    tracks = heights.tracks
+    height, slope = heights.on_grid(points)
+    satellite, point = np.divmod(points, tracks.points)
+    above = height > 0
+    paired = (points[1:] == points[:-1] + 1) & (point[1:] > 0)
+    changes = np.flatnonzero(paired & (above[1:] != above[:-1]))
+    found = [_plain(tracks.step_s, satellite, point, height, slope, changes)]
     for sign in (1.0, -1.0):
-        satellite, before_s, top_s, after_s = _hidden_tops(heights, sign)
-        rises = np.full(len(satellite), sign > 0)
-        found.append((satellite, before_s, top_s, rises))
-        found.append((satellite, top_s, after_s, ~rises))
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
-    return columns[0], columns[1], columns[2], columns[3]
+        turns = _turns(tracks.step_s, sign * height, sign * slope, paired)
+        found += _hidden(heights, satellite[turns], point[turns], height[turns], height[turns + 1], sign)
+    edges_of = np.concatenate([part.satellite for part in found])
+    edge_s = np.concatenate([_refined(heights, part) for part in found])
+    rises = np.concatenate([part.rises for part in found])
+    began, ended = satellite[above & (point == 0)], satellite[above & (point == tracks.points - 1)]
+    starts = _sorted((began, edges_of[rises]), (np.zeros(len(began)), edge_s[rises]))
+    ends = _sorted((edges_of[~rises], ended), (edge_s[~rises], np.full(len(ended), tracks.duration_s)))
+    if not (np.array_equal(starts[0], ends[0]) and np.all(starts[1] <= ends[1])):
+        raise AssertionError("a pass begins twice, or ends before it begins")
+    return Passes(starts[0], starts[1], ends[1])
 
 
-def _hidden_tops(heights: _Heights, sign: float) -> tuple[Integers, Floats, Floats, Floats]:
-    # Extremes (highest for sign 1, lowest for -1) on the other side of the mask than the grid points around
-    # them: satellite, the grid point before, the extreme, the grid point after, in seconds.
-    step_s, grid = heights.tracks.step_s, sign * heights.grid
-    last = grid.shape[1] - 1
-    peak = grid <= 0
-    peak[:, 1:] &= grid[:, 1:] >= grid[:, :-1]
-    peak[:, :-1] &= grid[:, :-1] > grid[:, 1:]  # strict: of two equal neighbours one is the peak
-    satellite, point = np.nonzero(peak)
-    before_s = np.maximum(point - 1, 0) * step_s
-    after_s = np.minimum(point + 1, last) * step_s
-    low_s, high_s = before_s.copy(), after_s.copy()
-    for _ in range(_SECTIONS):
-        inner_s = high_s - _GOLDEN * (high_s - low_s)
-        outer_s = low_s + _GOLDEN * (high_s - low_s)
+def _sorted(satellite: tuple[Integers, Integers], t_s: tuple[Floats, Floats]) -> tuple[Integers, Floats]:
+    satellites, times_s = np.concatenate(satellite), np.concatenate(t_s)
+    order = np.lexsort((times_s, satellites))
+    return satellites[order], times_s[order]
+
+
+def _plain(
+    step_s: float, satellite: Integers, point: Integers, height: Floats, slope: Floats, left: Integers
+) -> _Brackets:
+    # The root of the cubic with F and its slopes at both ends, by Newton from the chord: no positions needed,
+    # and some milliseconds from the truth.
+    low_km, rise = height[left], height[left + 1] - height[left]
+    m0, m1 = slope[left] * step_s, slope[left + 1] * step_s
+    a, b = m0 + m1 - 2.0 * rise, 3.0 * rise - 2.0 * m0 - m1
+    u = -low_km / rise
+    for _ in range(4):
+        tangent = m0 + u * (2.0 * b + 3.0 * u * a)
+        u = np.clip(
+            u - (low_km + u * (m0 + u * (b + u * a))) / np.where(tangent == 0, rise, tangent), 0.0, 1.0
+        )
+    tangent = m0 + u * (2.0 * b + 3.0 * u * a)
+    start_s = np.multiply(point[left], step_s, dtype=np.float64)
+    return _Brackets(
+        satellite[left], start_s, start_s + step_s, rise > 0, start_s + u * step_s, tangent / step_s
+    )
+
+
+def _turns(step_s: float, height: Floats, slope: Floats, paired: Booleans) -> Integers:
+    # The left points of intervals, below at both ends, that rise first and fall last, and whose tangents meet
+    # above 0.
+    turns = np.flatnonzero(
+        paired & (height[:-1] <= 0) & (height[1:] <= 0) & (slope[:-1] > 0) & (slope[1:] < 0)
+    )
+    fall, rise = slope[turns + 1], slope[turns]
+    meet_s = np.clip((height[turns + 1] - height[turns] - fall * step_s) / (rise - fall), 0.0, step_s)
+    return turns[height[turns] + rise * meet_s > -_BEND_KM]
+
+
+def _hidden(
+    heights: _Heights, satellite: Integers, point: Integers, low_km: Floats, high_km: Floats, sign: float
+) -> list[_Brackets]:
+    # The two crossings around each extreme that is on the other side of the mask than the grid points.
+    before_s = np.multiply(point, heights.tracks.step_s, dtype=np.float64)
+    after_s = before_s + heights.tracks.step_s
+    low_s, high_s = before_s, after_s
+    for _ in range(SECTIONS if len(satellite) else 0):
+        inner_s = high_s - GOLDEN * (high_s - low_s)
+        outer_s = low_s + GOLDEN * (high_s - low_s)
         rises = sign * heights.at(satellite, inner_s) < sign * heights.at(satellite, outer_s)
         low_s, high_s = np.where(rises, inner_s, low_s), np.where(rises, high_s, outer_s)
     top_s = (low_s + high_s) / 2.0
-    crosses = sign * heights.at(satellite, top_s) > 0
-    return satellite[crosses], before_s[crosses], top_s[crosses], after_s[crosses]
+    top_km = heights.at(satellite, top_s)
+    over = sign * top_km > 0
+    satellite, before_s, top_s, after_s = satellite[over], before_s[over], top_s[over], after_s[over]
+    rise, fall = (top_km - low_km)[over], (high_km - top_km)[over]
+    up = np.full(len(satellite), sign > 0)
+    return [
+        _Brackets(satellite, before_s, top_s, up, (before_s + top_s) / 2.0, rise / (top_s - before_s)),
+        _Brackets(satellite, top_s, after_s, ~up, (top_s + after_s) / 2.0, fall / (after_s - top_s)),
+    ]
 
 
-def _halved(
-    heights: _Heights,
-    satellite: Integers,
-    low_s: Floats,
-    high_s: Floats,
-    rising: np.ndarray[tuple[int], np.dtype[np.bool_]],
-) -> Floats:
-    for _ in range(_HALVINGS):
-        middle_s = (low_s + high_s) / 2.0
-        crossed = (heights.at(satellite, middle_s) > 0) == rising
-        low_s, high_s = np.where(crossed, low_s, middle_s), np.where(crossed, middle_s, high_s)
-    edge_s: Floats = (low_s + high_s) / 2.0
+# --- 3. refine --------------------------------------------------------------------------------------------
+
+
+def _refined(heights: _Heights, brackets: _Brackets) -> Floats:
+    # Newton with the expected slope, then secants; where they leave the bracket, or are slow, it is halved.
+    edge_s = brackets.guess_s.copy()
+    left = np.arange(len(edge_s))
+    satellite, rises, slope = brackets.satellite, brackets.rises, brackets.slope
+    low_s, high_s, t_s = brackets.low_s, brackets.high_s, brackets.guess_s
+    last_s, last_km = t_s, np.zeros(len(t_s))
+    for step in range(_STEPS):
+        if not len(left):
+            break
+        height = heights.at(satellite, t_s)
+        if step:
+            moved_s = t_s - last_s
+            slope = np.divide(height - last_km, moved_s, out=slope.copy(), where=moved_s != 0)
+        before = (height > 0) != rises
+        low_s, high_s = np.where(before, t_s, low_s), np.where(before, high_s, t_s)
+        next_s = t_s - np.divide(height, slope, out=np.zeros_like(height), where=slope != 0)
+        halved = (next_s < low_s) | (next_s > high_s) | ((slope == 0) & (height != 0))
+        if step >= _SECANTS and step % 2:
+            halved[:] = True
+        next_s = np.where(halved, (low_s + high_s) / 2.0, next_s)
+        edge_s[left] = next_s
+        going = np.abs(next_s - t_s) > _EDGE_S
+        left, satellite, rises, slope = left[going], satellite[going], rises[going], slope[going]
+        low_s, high_s, last_s, last_km = low_s[going], high_s[going], t_s[going], height[going]
+        t_s = next_s[going]
     return edge_s
-
-
-def _paired(
-    satellite: int, edge_s: Sequence[float], rising: Sequence[bool], above: bool, end_s: float
-) -> list[Pass]:
-    passes = []
-    start_s = 0.0
-    for t_s, rises in zip(edge_s, rising, strict=True):
-        if rises == above:
-            raise AssertionError(f"satellite {satellite}: two edges of one kind in a row at {t_s} s")
-        if above:
-            passes.append(Pass(satellite, start_s, t_s))
-        start_s, above = t_s, rises
-    if above:
-        passes.append(Pass(satellite, start_s, end_s))
-    return passes

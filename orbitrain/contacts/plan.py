@@ -6,10 +6,14 @@ integer nanoseconds one way.
 
 The file is JSON: {version, sha256, scenario_sha256, epoch, duration_ns, nodes [{name, kind}], contacts
 [{source, destination, class, start_ns, end_ns, samples [{t_ns, delay_ns, rate_bps, loss {mean, burst}}]}]}.
+Three more keys are there only where they say something: `revision` (1 or more: a later issue of the plan, see
+`contacts.updates`), and `for_node` with `of_sha256` (a slice for one node, and the digest of the whole plan
+it was cut from, see `contacts.slices`). `version` is that of this format.
 `sha256` is taken of the document without that key, as `json.dumps(sort_keys=True, separators=(",", ":"),
 ensure_ascii=True)` writes it, with the two loss numbers as floats.
 
-Standard library only: a daemon that only carries loads this and no numpy.
+Standard library only: a daemon that only carries loads this and no numpy. Plans of hundreds of thousands of
+contacts have a binary file beside this one, `contacts.compact`.
 """
 
 from __future__ import annotations
@@ -19,8 +23,11 @@ import hashlib
 import json
 import re
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fractions import Fraction
 from itertools import pairwise
 from typing import Final, Literal, NoReturn
 
@@ -100,10 +107,32 @@ class Contact:
         """
         if size_bytes < 0:
             raise ValueError(f"size_bytes: must be 0 or more, not {size_bytes}")
+        return self.finish_of_ns(start_ns, Fraction(size_bytes * 8 * _NS_PER_S))
+
+    def finish_of_ns(self, start_ns: int, volume_bit_e9: Fraction) -> int | None:
+        """As `finish_ns`, for a volume in 1e-9 bit (0 or more), which need not be whole."""
         start_ns = max(start_ns, self.start_ns)
         if start_ns > self.end_ns:
             return None
-        return self._rates().finish_ns(start_ns, size_bytes * 8 * _NS_PER_S)
+        return self._rates().finish_ns(start_ns, volume_bit_e9.numerator, volume_bit_e9.denominator)
+
+    def latest_start_of_ns(self, finish_ns: int, volume_bit_e9: Fraction) -> int | None:
+        """The last whole ns at which sending may start so that the volume (1e-9 bit) has left by `finish_ns`.
+
+        The mirror of `finish_of_ns`; None where the contact is too short.
+        """
+        finish_ns = min(finish_ns, self.end_ns)
+        if finish_ns < self.start_ns:
+            return None
+        return self._rates().latest_start_ns(finish_ns, volume_bit_e9)
+
+    def volume_bit_e9(self, from_ns: int, to_ns: int) -> Fraction:
+        """Exactly what can leave the sender between two instants of the contact, in 1e-9 bit."""
+        from_ns, to_ns = max(from_ns, self.start_ns), min(to_ns, self.end_ns)
+        if from_ns >= to_ns:
+            return Fraction(0)
+        rates = self._rates()
+        return (Fraction(*rates.doubled_volume(to_ns)) - Fraction(*rates.doubled_volume(from_ns))) / 2
 
     def volume_bytes(self, from_ns: int, to_ns: int) -> int:
         """Whole bytes that can leave the sender between two instants, as far as they lie in the contact."""
@@ -160,11 +189,13 @@ class _RateProfile:
         past = t_ns - self.t_ns[index]
         return self.doubled[index] * span + 2 * self.rate_bps[index] * past * span + slope * past * past, span
 
-    def finish_ns(self, start_ns: int, volume: int) -> int | None:
+    def finish_ns(self, start_ns: int, volume: int, parts: int) -> int | None:
+        """When `volume` / `parts` has left."""
         if volume == 0:
             return start_ns
         numerator, denominator = self.doubled_volume(start_ns)
-        wanted = numerator + 2 * volume * denominator  # of doubled * denominator
+        wanted = numerator * parts + 2 * volume * denominator
+        denominator *= parts  # `wanted` is of doubled * denominator
         if self.doubled[-1] * denominator < wanted:
             return None
         # The segment in which the wanted volume is reached: the last knot that is still short of it.
@@ -177,6 +208,27 @@ class _RateProfile:
         else:
             past = _first_past(rate_bps, slope, span, missing * span, denominator)
         return self.t_ns[index] + past
+
+    def latest_start_ns(self, finish_ns: int, volume: Fraction) -> int | None:
+        if volume == 0:
+            return finish_ns
+        before = Fraction(*self.doubled_volume(finish_ns)) - 2 * volume  # what may have left by the start
+        if before < 0:
+            return None
+        index = min(bisect_right(self.doubled, before.__floor__()), len(self.t_ns) - 1) - 1
+        span, slope = self._segment(index)
+        rate_bps = self.rate_bps[index]
+        # Past the knot, of `span * before.denominator`:
+        allowed = (before.numerator - self.doubled[index] * before.denominator) * span
+        low, high = 0, span + 1  # early enough, too late
+        while high - low > 1:
+            middle = (low + high) // 2
+            left = 2 * rate_bps * middle * span + slope * middle * middle
+            if left * before.denominator <= allowed:
+                low = middle
+            else:
+                high = middle
+        return self.t_ns[index] + low
 
     def _segment(self, index: int) -> tuple[int, int]:
         return self.t_ns[index + 1] - self.t_ns[index], self.rate_bps[index + 1] - self.rate_bps[index]
@@ -209,6 +261,46 @@ class _Pair:
     contacts: list[Contact]
 
 
+class ActiveIndex:
+    """Which of many half-open intervals hold an instant; they may overlap, and are given by ascending start.
+
+    Every so often along the starts it is written down which earlier intervals still go on, so that a query
+    looks at those and at the few starts since: about as many as the answer has, plus a constant, however long
+    some of the intervals are.
+    """
+
+    __slots__ = ("_carried", "_ends_ns", "_marks", "_starts_ns")
+
+    _LEAST_BETWEEN_MARKS = 8  # starts that a query looks at where few intervals go on; more would be slower
+
+    def __init__(self, starts_ns: Sequence[int], ends_ns: Sequence[int]) -> None:
+        self._starts_ns = starts_ns
+        self._ends_ns = ends_ns
+        self._marks: list[int] = []
+        self._carried: list[list[int]] = []
+        going_on: list[int] = []
+        mark = 0
+        while mark < len(starts_ns):
+            going_on = [position for position in going_on if ends_ns[position] > starts_ns[mark]]
+            self._marks.append(mark)
+            self._carried.append(going_on)
+            # As far apart as there are intervals to write down: the marks stay as large as the intervals.
+            after = min(mark + max(self._LEAST_BETWEEN_MARKS, len(going_on)), len(starts_ns))
+            going_on = [*going_on, *range(mark, after)]
+            mark = after
+
+    def at(self, t_ns: int) -> list[int]:
+        """Positions of the intervals with start <= t_ns < end, ascending."""
+        started = bisect_right(self._starts_ns, t_ns)
+        if started == 0:
+            return []
+        ends_ns = self._ends_ns
+        section = bisect_right(self._marks, started - 1) - 1
+        found = [position for position in self._carried[section] if ends_ns[position] > t_ns]
+        found += [position for position in range(self._marks[section], started) if ends_ns[position] > t_ns]
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class ContactPlan:
     """All contacts of a scenario from 0 to `duration_ns`, with an index; immutable, safe to share.
@@ -216,6 +308,9 @@ class ContactPlan:
     `epoch` is the UTC instant of scenario time 0, ISO 8601 with a final Z. Contacts may be given in any order
     and are kept sorted by (start_ns, source, destination); contacts of one directed pair never overlap. A
     broken rule raises PlanError. A query about a name the plan does not know answers that there is nothing.
+
+    `revision` grows with every update of the plan of a running scenario. A plan with `for_node` is a slice:
+    it holds what that node needs, and knows the whole only by its digest, `of_sha256`.
     """
 
     version: int
@@ -224,12 +319,16 @@ class ContactPlan:
     duration_ns: int
     nodes: tuple[PlanNode, ...]
     contacts: tuple[Contact, ...]
+    revision: int = 0
+    for_node: str | None = None
+    of_sha256: str | None = None
     _sha256: str | None = field(default=None, init=False, repr=False, compare=False)
     _pairs: dict[tuple[str, str], _Pair] = field(default_factory=dict, init=False, repr=False, compare=False)
     _of_node: dict[str, list[Contact]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _neighbours: dict[str, tuple[str, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _active: dict[str, ActiveIndex] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(self.nodes))
@@ -243,10 +342,17 @@ class ContactPlan:
     def sha256(self) -> str:
         """64 hex digits that name this plan: of its canonical JSON without the key `sha256`."""
         if self._sha256 is None:
-            digest = hashlib.sha256(_canonical_text(self).encode("ascii")).hexdigest()
-            object.__setattr__(self, "_sha256", digest)
+            digest = hashlib.sha256()
+            for piece in _canonical_pieces(self):
+                digest.update(piece.encode("ascii"))
+            object.__setattr__(self, "_sha256", digest.hexdigest())
         assert self._sha256 is not None
         return self._sha256
+
+    @property
+    def whole_sha256(self) -> str:
+        """The digest of the whole plan: of itself, or of what it is a slice of."""
+        return self.of_sha256 or self.sha256
 
     def to_json(self) -> bytes:
         """The plan's file: a line per top-level key, node and contact, ASCII; same plan, same bytes."""
@@ -256,6 +362,7 @@ class ContactPlan:
             "scenario_sha256": self.scenario_sha256,
             "epoch": self.epoch,
             "duration_ns": self.duration_ns,
+            **_optional_keys(self),
         }
         lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
         lines.append(_json_list("nodes", [json.dumps(_node_document(node)) for node in self.nodes]))
@@ -277,6 +384,11 @@ class ContactPlan:
             if collecting:
                 gc.enable()
 
+    @staticmethod
+    def from_document(document: object, *, digest_stated: bool = True) -> ContactPlan:
+        """The plan in a parsed JSON document; without `digest_stated` its `sha256` is not compared."""
+        return _read_plan(document, digest_stated=digest_stated)
+
     # --- queries --------------------------------------------------------------------------------------------
 
     def contacts_of(self, node: str) -> tuple[Contact, ...]:
@@ -297,6 +409,44 @@ class ContactPlan:
         if index < 0 or pair.contacts[index].end_ns <= t_ns:
             return None
         return pair.contacts[index]
+
+    def active_of(self, node: str, t_ns: int) -> tuple[Contact, ...]:
+        """The node's contacts, in either direction, with start_ns <= t_ns < end_ns, in plan order."""
+        contacts = self._of_node.get(node)
+        if contacts is None:
+            return ()
+        index = self._active.get(node)
+        if index is None:
+            index = self._active[node] = ActiveIndex(
+                [contact.start_ns for contact in contacts], [contact.end_ns for contact in contacts]
+            )
+        return tuple([contacts[position] for position in index.at(t_ns)])
+
+    def from_instant(self, source: str, destination: str, t_ns: int) -> Iterator[Contact]:
+        """Contacts of one directed pair that end after `t_ns`, in time order."""
+        pair = self._pairs.get((source, destination))
+        if pair is not None:
+            index = bisect_right(pair.starts_ns, t_ns)
+            if index > 0 and pair.contacts[index - 1].end_ns > t_ns:
+                index -= 1
+            for position in range(index, len(pair.contacts)):
+                yield pair.contacts[position]
+
+    def back_from_instant(self, source: str, destination: str, t_ns: int) -> Iterator[Contact]:
+        """Contacts of one directed pair that start at or before `t_ns`, the latest first."""
+        pair = self._pairs.get((source, destination))
+        if pair is not None:
+            for position in range(bisect_right(pair.starts_ns, t_ns) - 1, -1, -1):
+                yield pair.contacts[position]
+
+    def volume_bytes(self, source: str, destination: str, from_ns: int, to_ns: int) -> int:
+        """Whole bytes that can leave `source` for `destination` between two instants, contact by contact."""
+        volume = 0
+        for contact in self.from_instant(source, destination, from_ns):
+            if contact.start_ns >= to_ns:
+                break
+            volume += contact.volume_bytes(from_ns, to_ns)
+        return volume
 
     def next_contact(self, source: str, destination: str, t_ns: int) -> Contact | None:
         """The contact active at `t_ns`, else the first one that starts later."""
@@ -346,12 +496,21 @@ class ContactPlan:
             if node.name in names:
                 raise PlanError(f"nodes[{index}].name: must be unique, {node.name!r} is there already")
             names.add(node.name)
+        if not 0 <= self.revision <= LARGEST_INTEGER:
+            raise PlanError(f"revision: must be 0 to {LARGEST_INTEGER}, not {self.revision}")
+        if (self.for_node is None) != (self.of_sha256 is None):
+            missing = "for_node" if self.for_node is None else "of_sha256"
+            raise PlanError(f"{missing}: must be there, as a slice has both for_node and of_sha256")
+        if self.for_node is not None and self.for_node not in names:
+            raise PlanError(f"for_node: must be the name of a node, not {self.for_node!r}")
+        if self.of_sha256 is not None and not _SHA256.fullmatch(self.of_sha256):
+            raise PlanError("of_sha256: must be 64 lower-case hex digits")
 
     def _index_contacts(self) -> None:
         names = {node.name for node in self.nodes}
         partners: dict[str, set[str]] = {}
         for index, contact in enumerate(self.contacts):
-            _check_contact(f"contacts[{index}]", contact, names, self.duration_ns)
+            check_contact(f"contacts[{index}]", contact, names, self.duration_ns)
             source, destination = contact.source, contact.destination
             pair = self._pairs.get((source, destination))
             if pair is None:
@@ -440,7 +599,8 @@ def _check_epoch(epoch: str) -> None:
     raise PlanError(f"epoch: must be a UTC instant such as 2026-01-01T00:00:00Z, not {epoch!r}")
 
 
-def _check_contact(where: str, contact: Contact, names: set[str], duration_ns: int) -> None:
+def check_contact(where: str, contact: Contact, names: AbstractSet[str], duration_ns: int) -> None:
+    """Hold one contact to the rules of a plan; PlanError begins with `where`."""
     for key, name in (("source", contact.source), ("destination", contact.destination)):
         if name not in names:
             raise PlanError(f"{where}.{key}: must be the name of a node, not {name!r}")
@@ -501,22 +661,36 @@ def _choices(values: tuple[str, ...]) -> str:
 # --- JSON ---------------------------------------------------------------------------------------------------
 
 _PLAN_KEYS = frozenset({"version", "sha256", "scenario_sha256", "epoch", "duration_ns", "nodes", "contacts"})
+_OPTIONAL_PLAN_KEYS = frozenset({"revision", "for_node", "of_sha256"})
 _NODE_KEYS = frozenset({"name", "kind"})
 _CONTACT_KEYS = frozenset({"source", "destination", "class", "start_ns", "end_ns", "samples"})
 _SAMPLE_KEYS = frozenset({"t_ns", "delay_ns", "rate_bps", "loss"})
 _LOSS_KEYS = frozenset({"mean", "burst"})
 
 
-def _canonical_text(plan: ContactPlan) -> str:
+def _canonical_pieces(plan: ContactPlan) -> Iterable[str]:
     # What json.dumps(document, sort_keys=True, separators=(",", ":")) gives, which a test holds it to,
-    # written out because sorting the keys of half a million samples is most of the time of loading a plan.
-    # Everything but names is a number or was checked against a pattern without characters to escape.
-    contacts = ",".join([_canonical_contact(contact) for contact in plan.contacts])
+    # written out because sorting the keys of half a million samples is most of the time of loading a plan,
+    # and in pieces because the whole of a large plan is a gigabyte. Everything but names is a number or was
+    # checked against a pattern without characters to escape.
+    yield '{"contacts":['
+    # "contacts" sorts before every other key.
+    for first in range(0, len(plan.contacts), 1000):
+        some = plan.contacts[first : first + 1000]
+        yield ("," if first else "") + ",".join([_canonical_contact(contact) for contact in some])
+    yield "]"
     nodes = ",".join([f'{{"kind":"{node.kind}","name":{json.dumps(node.name)}}}' for node in plan.nodes])
-    return (
-        f'{{"contacts":[{contacts}],"duration_ns":{plan.duration_ns},"epoch":"{plan.epoch}",'
-        f'"nodes":[{nodes}],"scenario_sha256":"{plan.scenario_sha256}","version":{plan.version}}}'
-    )
+    document = {
+        **_optional_keys(plan),
+        "duration_ns": plan.duration_ns,
+        "epoch": plan.epoch,
+        "nodes": None,
+        "scenario_sha256": plan.scenario_sha256,
+        "version": plan.version,
+    }
+    for key in sorted(document):
+        yield f',"{key}":' + (f"[{nodes}]" if key == "nodes" else json.dumps(document[key]))
+    yield "}"
 
 
 def _canonical_contact(contact: Contact) -> str:
@@ -533,6 +707,11 @@ def _canonical_contact(contact: Contact) -> str:
         f'"end_ns":{contact.end_ns},"samples":[{samples}],"source":{json.dumps(contact.source)},'
         f'"start_ns":{contact.start_ns}}}'
     )
+
+
+def _optional_keys(plan: ContactPlan) -> dict[str, object]:
+    values = {"revision": plan.revision or None, "for_node": plan.for_node, "of_sha256": plan.of_sha256}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _node_document(node: PlanNode) -> dict[str, object]:
@@ -571,8 +750,8 @@ def _parsed(data: bytes) -> object:
         raise PlanError(f"plan: must be JSON in UTF-8 ({error})") from None
 
 
-def _read_plan(value: object) -> ContactPlan:
-    document = _object(value, "", _PLAN_KEYS)
+def _read_plan(value: object, *, digest_stated: bool = True) -> ContactPlan:
+    document = _object(value, "", _PLAN_KEYS, _OPTIONAL_PLAN_KEYS)
     version = _integer(document["version"], "version")
     if version != PLAN_VERSION:  # first: the rest of another version may look quite different
         raise PlanError(f"version: must be {PLAN_VERSION}, not {version}")
@@ -592,10 +771,22 @@ def _read_plan(value: object) -> ContactPlan:
         duration_ns=_integer(document["duration_ns"], "duration_ns"),
         nodes=nodes,
         contacts=contacts,
+        revision=_read_revision(document),
+        for_node=_text(document["for_node"], "for_node") if "for_node" in document else None,
+        of_sha256=_text(document["of_sha256"], "of_sha256") if "of_sha256" in document else None,
     )
-    if plan.sha256 != stated_sha256:
+    if digest_stated and plan.sha256 != stated_sha256:
         raise PlanError(f"sha256: must be the digest of the plan ({plan.sha256}), not {stated_sha256!r}")
     return plan
+
+
+def _read_revision(document: dict[str, object]) -> int:
+    if "revision" not in document:
+        return 0
+    revision = _integer(document["revision"], "revision")
+    if revision == 0:  # one plan, one text
+        raise PlanError("revision: must be 1 or more, or not be there")
+    return revision
 
 
 def _read_node(value: object, where: str) -> PlanNode:
@@ -644,16 +835,19 @@ def _read_sample_slowly(value: object, where: str) -> Sample:
     )
 
 
-def _object(value: object, where: str, keys: frozenset[str]) -> dict[str, object]:
+def _object(
+    value: object, where: str, keys: frozenset[str], optional: frozenset[str] = frozenset()
+) -> dict[str, object]:
     if not isinstance(value, dict):
         raise PlanError(f"{where or 'plan'}: must be an object, not {_kind_of(value)}")
     if value.keys() != keys:
         prefix = f"{where}." if where else ""
-        unknown, missing = sorted(value.keys() - keys), sorted(keys - value.keys())
+        unknown, missing = sorted(value.keys() - keys - optional), sorted(keys - value.keys())
         if unknown:
             key = unknown[0] if _NAME.fullmatch(unknown[0]) else repr(unknown[0])
-            raise PlanError(f"{prefix}{key}: unknown key, allowed are {', '.join(sorted(keys))}")
-        raise PlanError(f"{prefix}{missing[0]}: must be there")
+            raise PlanError(f"{prefix}{key}: unknown key, allowed are {', '.join(sorted(keys | optional))}")
+        if missing:
+            raise PlanError(f"{prefix}{missing[0]}: must be there")
     return value
 
 

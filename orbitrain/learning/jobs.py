@@ -83,6 +83,12 @@ def _initial(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pat
     return JobResult({"model_bytes": path.stat().st_size}, {"model": path})
 
 
+def _check(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    """Compare weights that a user brings with the task's own: names, shapes, types, finite values."""
+    check_like(_read(inputs, "model"), _initial_weights(_task(params)))
+    return JobResult({}, {})
+
+
 def _warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """Load what the jobs to come need, and use it once: the first use of a library is the slow one."""
     if "task" in params:
@@ -150,6 +156,7 @@ def _evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pa
 KINDS: Mapping[str, Job] = {
     "describe": _describe,
     "initial": _initial,
+    "check": _check,
     "warm": _warm,
     "train": _train,
     "aggregate": _aggregate,

@@ -173,9 +173,8 @@ def dump_toml(values: Mapping[str, Any]) -> str:
 def _dump_table(values: Mapping[str, Any], path: str, lines: list[str]) -> None:
     tables = []
     for key, value in values.items():
-        if isinstance(value, Mapping) or (
-            isinstance(value, list) and value and isinstance(value[0], Mapping)
-        ):
+        rows = isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value)
+        if isinstance(value, Mapping) or rows:
             tables.append((key, value))
         elif value is not None:
             lines.append(f"{_key(key)} = {_value(value)}")

@@ -241,6 +241,9 @@ class Driver:
             answer = self._answers.pop((mark.mailbox, mark.sequence), None)
             if answer is not None and not answer.done():
                 answer.set_result(mark)
+        if step.ended_jobs:
+            # A result that still waits is of a cancelled job: its name may have been given to another.
+            self._inbox = [arrival for arrival in self._inbox if arrival.ends_job not in step.ended_jobs]
         for identity in step.ended_jobs:
             task = self._jobs.pop(identity, None)
             if task is not None and identity not in step.jobs:
@@ -333,6 +336,8 @@ class Driver:
             )
             try:
                 reply = await here.client.ping(request, PING_TIMEOUT_S)
+                if reply.node != here.name:
+                    raise PeerRefused(f"it answers as {reply.node[:64]!r}")
                 self._confirm(here, reply.incarnation, due_ns)
             except LinkDown:
                 await asyncio.sleep(RETRY_S)
@@ -475,12 +480,19 @@ class Driver:
             return f"{self.core.node} is draining"
         if len(self._inbox) > INBOX_MAX:
             return f"{self.core.node} has {INBOX_MAX} inputs waiting"
+        if self._contact_from(source) is None:
+            return f"the plan has no contact from {source} to {self.core.node} now"
+        return None
+
+    def _contact_from(self, source: str) -> Contact | None:
+        """The contact from a peer now, give or take what clocks may differ by."""
         now_ns = self._clock.now_ns()
         slack_ns = int(CLOCK_SLACK_S * self._clock.rate * SECOND_NS)
         for instant in (now_ns, now_ns + slack_ns, now_ns - slack_ns):
-            if self._plan.active(source, self.core.node, instant) is not None:
-                return None
-        return f"the plan has no contact from {source} to {self.core.node} now"
+            contact = self._plan.active(source, self.core.node, instant)
+            if contact is not None:
+                return contact
+        return None
 
     def refused(self, source: str, reason: str) -> None:
         """LinkHandler: a caller was turned away. Of each caller the first REFUSALS_MAX are reported."""
@@ -527,11 +539,16 @@ class Driver:
 
     def _arrival(self, letter: wire.Letter, mailbox: tuple[str, str, str, int]) -> Arrival:
         """Raises RemoteProtocolError for a letter that no machine here could read."""
+        if letter.destination != self.core.node:
+            raise RemoteProtocolError(f"a letter for {letter.destination[:64]!r}, this is {self.core.node}")
         message = self.core.decode(letter.role, letter.lane, letter.kind, letter.body)
         mark = Mark(*mailbox, letter.sequence, Outcome.DELIVERED)
-        contact = self._plan.active(letter.source, self.core.node, self._clock.now_ns())
+        contact = self._contact_from(letter.source)
         latest_ns = contact.end_ns if contact is not None else self._clock.now_ns()
-        due_ns = min(max(letter.due_ns, 0), latest_ns)
+        if letter.due_ns > latest_ns:
+            # What is begun fits into its contact; a letter that waits longer would only fill the inbox.
+            raise RemoteProtocolError("a letter due after the end of its contact")
+        due_ns = max(letter.due_ns, 0)
         item = None
         if letter.cancelled:
             mark = replace(mark, outcome=Outcome.CANCELLED)

@@ -1,4 +1,4 @@
-"""Real processes for the end-to-end tests: start them, wait for what they report, find what they leave behind.
+"""Real processes for the end-to-end tests: start them, wait for what they report, find what is left behind.
 
 Waiting is always for something to be so, with a deadline that only a defect reaches: nothing here depends on
 how fast the machine is.
@@ -70,6 +70,14 @@ def is_alive(pid: int) -> bool:
     """Whether it runs; one that has ended and waits for its parent to notice does not."""
     status = _bytes_of(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
     return bool(status) and status[0] not in (b"Z", b"X")
+
+
+def _is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal still waits for a process; the kernel keeps only one of each kind."""
+    for line in _bytes_of(Path(f"/proc/{pid}/status")).splitlines():
+        if line.startswith((b"SigPnd:", b"ShdPnd:")) and int(line.split()[1], 16) >> (number - 1) & 1:
+            return True
+    return False
 
 
 def children(pid: int) -> list[int]:
@@ -188,7 +196,10 @@ class Program:
         return self.code
 
     def signal(self, number: signal.Signals) -> None:
+        """Send a signal. It has been taken on return: a second one of the same kind is a second one."""
         self.process.send_signal(number)
+        if number is signal.SIGINT:
+            wait_until("the signal is taken", lambda: not _is_pending(self.pid, number))
 
 
 # ----------------------------------------------------------------------------------------------- journals

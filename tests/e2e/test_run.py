@@ -18,7 +18,17 @@ from orbitrain.learning.tensors import Tensors, encode_tensors
 from orbitrain.results import UPDATE_ENDS, count_bytes, summarise
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import Scenario, load_scenario
-from tests.e2e.lab import HERE, Lab, Run, mapped_files, place_scenario, protocol_events, told, wait_until, workers
+from tests.e2e.lab import (
+    HERE,
+    Lab,
+    Run,
+    mapped_files,
+    place_scenario,
+    protocol_events,
+    told,
+    wait_until,
+    workers,
+)
 from tests.e2e.own.tides import Tides
 
 # A busy machine may take several times as long; waiting has deadlines of its own.
@@ -93,8 +103,12 @@ def test_a_run_leaves_every_file_it_promises_and_no_process(finished: Finished) 
 
 def test_counts_are_those_of_the_nodes_own_journals(finished: Finished) -> None:
     run, result = finished.run, finished.result
-    own = run.journals()
-    assert sorted(map(str, own)) == sorted(map(str, run.events()))
+    journals = run.journals()
+    own = journals[: len(run.events())]
+    assert own == run.events()
+    # The run is over when the last device has adopted the last model; the nodes went on until they were told.
+    assert told(own, "model_adopted")[-1].event.t_ns == own[-1].event.t_ns
+    assert all(entry.event.t_ns > own[-1].event.t_ns for entry in journals[len(own) :])
     regions = [region.name for region in run.scenario.regions]
     recount = summarise(own, {}, regions, run.scenario.protocol.delta)
     assert recount | {"accuracy": None} == {key: result[key] for key in recount} | {"accuracy": None}
@@ -106,7 +120,11 @@ def test_counts_are_those_of_the_nodes_own_journals(finished: Finished) -> None:
     assert updates["lost"] == 0
     assert result["carries"]["picked_up"] == len(told(own, "carry_picked_up")) == 2
     assert result["carries"]["mixed"] == len(told(own, "carry_mixed")) == 2
-    moved = [e.event.fields["bytes"] for e in own if e.event.fields.get("class") == "service" and "bytes" in e.event.fields]
+    moved = [
+        e.event.fields["bytes"]
+        for e in own
+        if e.event.fields.get("class") == "service" and "bytes" in e.event.fields
+    ]
     assert result["bytes"] == {"service": sum(moved), "feeder": 0, "intra_isl": 0, "inter_isl": 0}
 
 
@@ -117,7 +135,9 @@ def test_a_finished_run_is_shown_again_and_not_touched(finished: Finished, lab: 
     assert again.code == 0
     assert again.said == finished.run.program.said  # type: ignore[union-attr]
     assert "lost 0" in again.said
-    assert before == {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(run.out.rglob("*"))}
+    assert before == {
+        path: (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(run.out.rglob("*"))
+    }
 
 
 def test_another_seed_in_the_folder_of_a_run_is_refused(finished: Finished, lab: Lab) -> None:
@@ -147,7 +167,10 @@ def reference(scenario: Scenario) -> dict[str, str]:
     models: dict[tuple[str, int], Tensors] = {(region, 0): task.initial() for region in names}
     for n in range(1, scenario.rounds + 1):
         for region in names:
-            updates = [task.train(device, models[region, n - 1], n, scenario.seed) for device in sorted(regions[region])]
+            updates = [
+                task.train(device, models[region, n - 1], n, scenario.seed)
+                for device in sorted(regions[region])
+            ]
             total = sum(update.n_samples for update in updates)
             model = {}
             for name, like in models[region, n - 1].items():
@@ -162,7 +185,8 @@ def reference(scenario: Scenario) -> dict[str, str]:
                     model[name] = mixed.astype(own.dtype)
             models[region, n] = model
     return {
-        region: hashlib.sha256(encode_tensors(models[region, scenario.rounds])).hexdigest() for region in names
+        region: hashlib.sha256(encode_tensors(models[region, scenario.rounds])).hexdigest()
+        for region in names
     }
 
 
@@ -194,7 +218,9 @@ def test_a_carrier_loads_no_learning_framework_and_stays_small(finished: Finishe
         assert not heavy, f"the {process} of a satellite has loaded {heavy}"
     with (finished.run.out / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "resident_bytes"]
-    satellites = {row["node"]: float(row["value"]) for row in rows if finished.run.nodes[row["node"]] == "satellite"}
+    satellites = {
+        row["node"]: float(row["value"]) for row in rows if finished.run.nodes[row["node"]] == "satellite"
+    }
     assert set(satellites) == {"sat-0", "sat-1", "sat-2"}
     assert max(satellites.values()) < 80e6
 
@@ -217,9 +243,16 @@ def test_a_plan_moved_by_a_minute_moves_the_first_messages_by_a_minute(lab: Lab)
     for name, flown in (("as-built", risen), ("later", risen.shifted(60 * SECOND_NS))):
         (lab.folder / f"{name}.json").write_bytes(flown.to_json())
         run = Run(lab, file, lab.folder / name)
-        done = lab.orbitrain("sim", file, "--plan", lab.folder / f"{name}.json", "--out", run.out, "--no-baseline", "--quiet")
+        done = lab.orbitrain(
+            "sim", file, "--plan", lab.folder / f"{name}.json", "--out", run.out, "--no-baseline", "--quiet"
+        )
         assert done.code == 0, done.complained
-        first_ns.append([told(run.events(), kind)[0].event.t_ns for kind in ("contact_started", "letter_delivered", "update_sent")])
+        first_ns.append(
+            [
+                told(run.events(), kind)[0].event.t_ns
+                for kind in ("contact_started", "letter_delivered", "update_sent")
+            ]
+        )
     assert [later - before for before, later in zip(*first_ns, strict=True)] == [60 * SECOND_NS] * 3
 
 
@@ -227,7 +260,9 @@ def test_without_contacts_no_byte_of_the_protocol_moves(lab: Lab) -> None:
     file = place_scenario(lab.folder / "scenario")
     plan = built_plan(lab, file)
     (lab.folder / "empty.json").write_bytes(replace(plan, contacts=(), duration_ns=600 * SECOND_NS).to_json())
-    run = Run(lab, file, lab.folder / "out", ("--quiet", "--no-baseline", "--plan", lab.folder / "empty.json"))
+    run = Run(
+        lab, file, lab.folder / "out", ("--quiet", "--no-baseline", "--plan", lab.folder / "empty.json")
+    )
     run.start()
     result = run.finish()
     assert set(result["bytes"].values()) == {0}

@@ -89,6 +89,27 @@ def test_lost_disks_change_neither_the_books_nor_the_models(
         assert final_models(shaken) == final_models(calm)
 
 
+@settings(max_examples=40, derandomize=True)
+@given(st.integers(1, 60), st.sampled_from(CrashPoint), st.integers(0, 11), st.integers(22, 29))
+def test_one_crash_costs_passes_and_never_the_run(
+    step: int, point: CrashPoint, victim: int, slot_s: int
+) -> None:
+    """Short slots end services at every point of a round; there are slots enough to catch up."""
+    names = [region.name for region in REGIONS]
+
+    def short() -> World:
+        return fake_world(REGIONS, rotation(names, 16, slot_s), 16 * slot_s, rounds=6)
+
+    calm = short().run()
+    shaken = short()
+    crash_at(shaken, [Crash(NODES[victim % len(NODES)], step, point)])
+    shaken.run()
+    check(shaken)
+    assert calm.finished
+    assert shaken.finished
+    assert final_models(shaken) == final_models(calm)
+
+
 def sweep_world() -> World:
     regions = ring("north", "south")
     return fake_world(regions, rotation(["north", "south"], 6, 30), 180, rounds=4)
@@ -160,5 +181,3 @@ def test_most_random_plans_are_long_enough_to_finish() -> None:
 
     count()
     assert sum(outcomes) >= len(outcomes) // 3, f"{sum(outcomes)} of {len(outcomes)}"
-
-

@@ -142,12 +142,7 @@ class Device:
             # The ring lets a region get ahead of the next by at most one cycle less than it has regions.
             state.mixing.append(record)
             del state.mixing[: -len(self._params.regions)]
-        if state.job:
-            actions.append(CancelJob(state.job))
-        if state.sending:
-            actions.append(Withdraw(state.sending))
-        for name in ("update", "server", "job", "failures"):
-            state.ClearField(name)
+        actions += self._stop()
         contributors = [[part.device, part.round, part.samples] for part in record.contributors]
         fields = {
             "region": record.region,
@@ -158,6 +153,18 @@ class Device:
             "satellite": record.satellite,
         }
         actions.append(Report("model_adopted", Severity.ACTIVITY_HI, fields, (record.digest,)))
+        return actions
+
+    def _stop(self) -> list[Action]:
+        """Leave the work on the next round, of which the model is not the adopted one any more."""
+        state = self._state
+        actions: list[Action] = []
+        if state.job:
+            actions.append(CancelJob(state.job))
+        if state.sending:
+            actions.append(Withdraw(state.sending))
+        for name in ("update", "server", "job", "failures", "sending"):
+            state.ClearField(name)
         return actions
 
     def _open(self, source: str, now_ns: int) -> list[Action]:
@@ -212,8 +219,8 @@ class Device:
             return []
         actions: list[Action] = []
         if state.sending:
-            if state.sending.startswith(f"update/{service.satellite}/"):
-                return []
+            # Whoever opens a round has not got the update: what is under way is of an earlier service, or of
+            # this one and in doubt. The satellite takes it once in any case.
             actions.append(Withdraw(state.sending))
         update = wire.Update()
         update.CopyFrom(state.update)
@@ -253,12 +260,13 @@ class Device:
     def _lost(self, digest: Digest) -> list[Action]:
         """Forget what is gone: the region's other devices, or training again, bring it back."""
         state = self._state
+        actions: list[Action] = [Report("object_lost", Severity.WARNING_HI, {"digest": digest})]
         if digest == state.model.digest and digest != self._params.initial:
             state.model.CopyFrom(initial_record(self._params, self._region))
-            state.ClearField("update")
+            actions += self._stop()
         if digest == state.update.digest:
-            state.ClearField("update")
+            actions += self._stop()
         kept = [record for record in state.mixing if carried_digest(self._params, record) != digest]
         del state.mixing[:]
         state.mixing.extend(kept)
-        return [Report("object_lost", Severity.WARNING_HI, {"digest": digest})]
+        return actions

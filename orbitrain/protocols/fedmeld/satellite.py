@@ -189,6 +189,13 @@ class Satellite:
                     raise RemoteProtocolError(f"round {record.round} is not one of 0..{params.rounds}")
             if message.model.region != message.region or not message.model.digest:
                 raise RemoteProtocolError("a status without its region's model")
+            for record in message.mixing:
+                if record.region != message.region:
+                    raise RemoteProtocolError("a status with a mixing model of another region")
+                if not is_mixing_round(params, record.round):
+                    raise RemoteProtocolError(f"a status whose round {record.round} mixes nothing")
+                if not carried_digest(params, record):
+                    raise RemoteProtocolError("a status with a mixing model without a digest")
         elif message.digest not in item.objects:
             raise RemoteProtocolError("the object it names did not come with it")
         if isinstance(message, wire.Update):
@@ -218,6 +225,9 @@ class Satellite:
         if len(session.statuses) < len(self._params.devices_of(region)):
             return []
         latest = newest(answer.model for answer in session.statuses.values())
+        if not session.HasField("base"):
+            self._state.seen[region] = 0  # devices that lost their disks may have gone back
+        self._see(region, latest.round)
         actions: list[Action] = []
         if not session.HasField("base") or latest.round > session.base.round:
             if session.job:
@@ -227,10 +237,10 @@ class Satellite:
                 kept.statuses[name].CopyFrom(answer)
             kept.base.CopyFrom(latest)
             session.CopyFrom(kept)
-        self._see(region, session.base.round)
         return actions + self._take_along(region, now_ns) + self._advance(region)
 
     def _see(self, region: str, round_number: int) -> None:
+        """Some device of the region is known to have the model of this round."""
         self._state.seen[region] = max(round_number, self._state.seen.get(region, 0))
 
     def _found(self, found: wire.Found, now_ns: int) -> list[Action]:
@@ -239,6 +249,11 @@ class Satellite:
         session = self._state.sessions[found.region]
         if found.digest == session.fetching:
             session.ClearField("fetching")
+        known = set(self._model_objects(session.base))
+        for status in session.statuses.values():
+            known.update(carried_digest(self._params, record) for record in status.mixing)
+        if found.digest not in known:
+            return []  # of no use any more, or never asked for
         if found.digest not in session.held:
             session.held.append(found.digest)
         return self._take_along(found.region, now_ns) + self._advance(found.region)
@@ -313,6 +328,8 @@ class Satellite:
             return [Report("update_refused", Severity.WARNING_LO, {**fields, "reason": "refused before"})]
         session.accepted[device].CopyFrom(update)
         actions: list[Action] = [Report("update_accepted", Severity.ACTIVITY_LO, fields)]
+        self._see(region, session.base.round)
+        actions += self._drop_carries(region)
         if set(session.accepted) == set(params.devices_of(region)):
             actions += self._aggregate(region)
         return actions
@@ -357,9 +374,8 @@ class Satellite:
             created_ns=now_ns,
         )
         actions: list[Action] = self._report_model(record, carry)
-        if carry is not None:
-            self._state.carries.remove(carry)
-        self._see(region, round_number)
+        # The carried model stays until a device is known to have the mixed one: if the service ends before,
+        # the round is collected once more.
         fresh = wire.Session(start_ns=session.start_ns, end_ns=session.end_ns, base=record)
         for name, answer in session.statuses.items():
             fresh.statuses[name].CopyFrom(answer)
@@ -421,7 +437,7 @@ class Satellite:
     def _take_along(self, region: str, now_ns: int) -> list[Action]:
         """Pick up the region's newest mixing model where the plan designates this satellite."""
         session, params = self._state.sessions[region], self._params
-        actions = self._drop_carries(region, up_to_round=session.base.round - params.delta)
+        actions = self._drop_carries(region)
         target = params.downstream(region)
         if target is None or not session.HasField("base"):
             return actions
@@ -462,35 +478,55 @@ class Satellite:
             actions += self._advance(target)
         return actions
 
-    def _drop_carries(self, target: str, up_to_round: int) -> list[Action]:
-        """Drop what `target` has mixed, or has got past, up to a round of the region upstream."""
+    def _drop_carries(self, target: str) -> list[Action]:
+        """Drop what the devices of `target` have the mixture of, or have got past."""
         actions: list[Action] = []
         kept = []
+        up_to_round = self._state.seen.get(target, 0) - self._params.delta
         for carry in self._state.carries:
             if carry.target != target or carry.record.round > up_to_round:
                 kept.append(carry)
-                continue
-            fields = {
-                "region": carry.record.region,
-                "round": carry.record.round,
-                "digest": carry.digest,
-                "target": target,
-            }
-            actions.append(Report("carry_expired", Severity.ACTIVITY_LO, fields))
+            elif not self._has_mixed(carry):
+                fields = {
+                    "region": carry.record.region,
+                    "round": carry.record.round,
+                    "digest": carry.digest,
+                    "target": target,
+                }
+                actions.append(Report("carry_expired", Severity.ACTIVITY_LO, fields))
         del self._state.carries[:]
         self._state.carries.extend(kept)
         return actions
 
+    def _has_mixed(self, carry: wire.Carry) -> bool:
+        """Whether the model that `carry` went into is known here, and is of this satellite's making."""
+        session = self._state.sessions[carry.target]
+        records = [session.base]
+        for status in session.statuses.values():
+            records += [status.model, *status.mixing]
+        return any(
+            record.round == carry.record.round + self._params.delta
+            and record.satellite == self._name
+            and carry.digest in record.parents
+            for record in records
+        )
+
     def _lost(self, digest: Digest) -> list[Action]:
-        """Forget what is gone; the session starts over by polling."""
+        """Forget what is gone; a service that was at work on it begins anew, by polling."""
+        actions: list[Action] = [Report("object_lost", Severity.WARNING_HI, {"digest": digest})]
+        targets = {carry.target for carry in self._state.carries if carry.digest == digest}
         kept = [carry for carry in self._state.carries if carry.digest != digest]
         del self._state.carries[:]
         self._state.carries.extend(kept)
         for region in sorted(self._state.sessions):
             session = self._state.sessions[region]
-            gone = [device for device, update in session.accepted.items() if update.digest == digest]
-            for device in gone:
-                del session.accepted[device]
-            if digest in session.held:
-                session.held.remove(digest)
-        return [Report("object_lost", Severity.WARNING_HI, {"digest": digest})]
+            accepted = {update.digest for update in session.accepted.values()}
+            if digest not in accepted and digest not in session.held and region not in targets:
+                continue
+            if session.job:
+                actions.append(CancelJob(session.job))
+            session.CopyFrom(wire.Session(start_ns=session.start_ns, end_ns=session.end_ns))
+            for device in self._params.devices_of(region):
+                if device in self._contacts:
+                    actions += self._poll(region, device)
+        return actions

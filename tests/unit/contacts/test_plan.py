@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbitrain.contacts.plan import Contact, ContactPlan, PlanError, PlanNode, Sample
+from orbitrain.contacts.plan import ActiveIndex, Contact, ContactPlan, PlanError, PlanNode, Sample
 
 NODES = (PlanNode("sat-0", "satellite"), PlanNode("sat-1", "satellite"), PlanNode("quito-0", "device"))
 NAMES = tuple(node.name for node in NODES)
@@ -409,3 +409,87 @@ def test_a_megabyte_at_eight_megabit_per_second_takes_a_second_of_a_pass() -> No
 def test_a_negative_size_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^size_bytes: must be 0 or more, not -1$"):
         contact("sat-0", "sat-1", 0, 10).finish_ns(0, -1)
+
+
+@given(bent_contacts(), st.integers(0, 90), st.integers(0, 120))
+def test_the_latest_start_equals_a_sum_over_every_nanosecond(
+    contact: Contact, finish_ns: int, size_bytes: int
+) -> None:
+    volume = volume_bits_e9(contact)
+    end_ns = min(finish_ns, contact.end_ns)
+    wanted = Fraction(size_bytes * 8 * 10**9)
+    enough = [t for t in range(contact.start_ns, end_ns + 1) if volume[end_ns] - volume[t] >= wanted]
+    assert contact.latest_start_of_ns(finish_ns, wanted) == (enough[-1] if enough else None)
+
+
+@given(plans(), st.integers(-5, DURATION_NS + 5), st.integers(-5, DURATION_NS + 5))
+def test_the_volume_of_a_pair_is_that_of_its_contacts(plan: ContactPlan, from_ns: int, to_ns: int) -> None:
+    for a, b in itertools.permutations(NAMES, 2):
+        volume = sum(c.volume_bytes(from_ns, to_ns) for c in plan.between(a, b))
+        assert plan.volume_bytes(a, b, from_ns, to_ns) == volume
+
+
+@given(plans(), st.sampled_from(NAMES), st.integers(-5, DURATION_NS + 5))
+def test_what_is_active_at_a_node_is_what_a_walk_over_all_contacts_finds(
+    plan: ContactPlan, node: str, t_ns: int
+) -> None:
+    active = tuple(c for c in plan.contacts_of(node) if c.start_ns <= t_ns < c.end_ns)
+    assert plan.active_of(node, t_ns) == active
+    assert plan.active_of("x", t_ns) == ()
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 60)), max_size=60), st.integers(-1, 125))
+def test_an_index_of_overlapping_intervals_finds_all_that_hold_an_instant(
+    intervals: list[tuple[int, int]], t_ns: int
+) -> None:
+    starts = sorted(start for start, _ in intervals)
+    ends = [start + length for start, (_, length) in zip(starts, intervals, strict=True)]
+    found = ActiveIndex(starts, ends).at(t_ns)
+    assert found == [i for i in range(len(starts)) if starts[i] <= t_ns < ends[i]]
+
+
+@given(plans(), st.sampled_from(NAMES), st.sampled_from(NAMES), st.integers(-5, DURATION_NS + 5))
+def test_contacts_from_an_instant_on_and_back_from_it(plan: ContactPlan, a: str, b: str, t_ns: int) -> None:
+    of_pair = plan.between(a, b)
+    assert list(plan.from_instant(a, b, t_ns)) == [c for c in of_pair if c.end_ns > t_ns]
+    assert list(plan.back_from_instant(a, b, t_ns)) == [c for c in of_pair if c.start_ns <= t_ns][::-1]
+
+
+# --- optional keys ----------------------------------------------------------------------------------------
+
+
+def test_revision_and_slice_are_in_the_file_only_where_they_say_something() -> None:
+    plan = replace(small_plan(), revision=3, for_node="sat-0", of_sha256="cd" * 32)
+    document = json.loads(plan.to_json())
+    assert list(document)[5:-2] == ["revision", "for_node", "of_sha256"]
+    assert ContactPlan.from_json(plan.to_json()) == plan
+    stated = document.pop("sha256")
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    assert stated == hashlib.sha256(text.encode()).hexdigest() == plan.sha256
+    assert plan.whole_sha256 == "cd" * 32
+    assert small_plan().whole_sha256 == small_plan().sha256
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (put("revision", value=-1), "revision: must be 0 to 9223372036854775807, not -1"),
+        (put("revision", value=0), "revision: must be 1 or more, or not be there"),
+        (put("revision", value="1"), "revision: must be an integer, not a string"),
+        (put("for_node", value="sat-0"), "of_sha256: must be there, as a slice has both"),
+        (put("of_sha256", value="cd" * 32), "for_node: must be there, as a slice has both"),
+    ],
+)
+def test_a_broken_optional_key_is_refused(edit: Edit, message: str) -> None:
+    document = json.loads(small_plan().to_json())
+    edit(document)
+    with pytest.raises(PlanError) as refusal:
+        ContactPlan.from_json(json.dumps(document).encode())
+    assert str(refusal.value).startswith(message)
+
+
+def test_a_slice_is_for_a_node_and_of_a_digest() -> None:
+    with pytest.raises(PlanError, match=r"^for_node: must be the name of a node, not 'x'$"):
+        replace(small_plan(), for_node="x", of_sha256="cd" * 32)
+    with pytest.raises(PlanError, match=r"^of_sha256: must be 64 lower-case hex digits$"):
+        replace(small_plan(), for_node="sat-0", of_sha256="cd")

@@ -179,7 +179,7 @@ def test_mixing_needs_alpha(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are(tmp_path: Path) -> None:
-    assert "the kinds are aggregate, describe" in reason_of("dance", {}, {}, tmp_path)
+    assert "the kinds are aggregate, check, describe" in reason_of("dance", {}, {}, tmp_path)
 
 
 def test_aggregation_loads_neither_torch_nor_scikit_learn(tmp_path: Path) -> None:

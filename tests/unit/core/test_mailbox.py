@@ -1,0 +1,191 @@
+"""Mailboxes: letters end once, in order, and only he ends one who can know."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from orbitrain.contacts.plan import Contact, Sample
+from orbitrain.machine import NEVER_NS, Acknowledged, Fate, Lane, LocalProtocolError, Undelivered
+from orbitrain.mailbox import Letter, Mark, Marks, Outbox, Outcome, flight, settle
+
+
+def letter(
+    key: str,
+    sequence: int = 1,
+    *,
+    to: str = "far",
+    role: str = "r",
+    lane: Lane = Lane.CONTROL,
+    expires_at_ns: int = NEVER_NS,
+) -> Letter:
+    return Letter("me", key, to, role, int(lane), sequence, "kind", b"", (), expires_at_ns)
+
+
+def outbox(*letters: Letter) -> Outbox:
+    box = Outbox()
+    for one in letters:
+        box.post(one)
+    return box
+
+
+def test_the_letters_of_a_mailbox_leave_one_at_a_time_and_in_order() -> None:
+    box = outbox(letter("a", 1), letter("b", 2), letter("c", 3))
+    order = []
+    while heads := box.heads("far"):
+        assert len(heads) == 1
+        order.append(heads[0].key)
+        box.remove(heads[0].identity)
+    assert order == ["a", "b", "c"]
+
+
+def test_lanes_share_a_contact_by_priority_and_roles_by_name() -> None:
+    box = outbox(
+        letter("bulk", lane=Lane.BULK),
+        letter("update-z", role="z", lane=Lane.UPDATE),
+        letter("update-a", role="a", lane=Lane.UPDATE),
+        letter("control", lane=Lane.CONTROL),
+        letter("elsewhere", to="other"),
+    )
+    assert [one.key for one in box.heads("far")] == ["control", "update-a", "update-z", "bulk"]
+
+
+def test_a_letter_whose_end_waits_for_its_commit_is_not_tried_again_nor_overtaken() -> None:
+    box = outbox(letter("a", 1), letter("b", 2))
+    box.settling(letter("a", 1).identity)
+    assert box.heads("far") == []
+
+
+def test_numbers_go_on_within_a_mailbox_and_are_its_own() -> None:
+    box = Outbox((), [("far", "r", int(Lane.CONTROL), 41)])
+    assert box.next_sequence("far", "r", int(Lane.CONTROL)) == 42
+    assert box.next_sequence("far", "r", int(Lane.BULK)) == 1
+    box.post(letter("a", 42))
+    box.remove(letter("a", 42).identity)
+    assert box.next_sequence("far", "r", int(Lane.CONTROL)) == 43
+
+
+def test_a_key_cannot_be_used_again_before_its_letter_has_ended() -> None:
+    box = outbox(letter("a", 1))
+    with pytest.raises(LocalProtocolError, match="a message with the key 'a' has not ended yet"):
+        box.post(letter("a", 2))
+    box.post(replace(letter("a", 2), sender_role="another"))
+    box.remove(letter("a", 1).identity)
+    box.post(letter("a", 3))
+
+
+def test_a_letter_never_attempted_is_ended_by_its_sender_when_cancelled() -> None:
+    box = outbox(letter("a"))
+    cancelled = box.cancel(letter("a").identity, Fate.SUPERSEDED)
+    assert box.certain_ends(0) == [(cancelled, Undelivered("a", Fate.SUPERSEDED))]
+
+
+def test_a_letter_never_attempted_is_ended_by_its_sender_when_it_expires() -> None:
+    one = letter("a", expires_at_ns=10)
+    box = outbox(one)
+    assert box.next_expiry_ns() == 10
+    assert box.certain_ends(9) == []
+    assert box.certain_ends(10) == [(one, Undelivered("a", Fate.EXPIRED))]
+
+
+def test_a_cancelled_letter_never_attempted_is_due_at_once() -> None:
+    """Or its end would wait for whatever happens next on this node."""
+    box = outbox(letter("a", expires_at_ns=1_000))
+    box.cancel(letter("a").identity, Fate.WITHDRAWN)
+    assert box.next_expiry_ns() == 0
+
+
+def test_an_attempted_letter_is_in_doubt_whatever_becomes_of_it_here() -> None:
+    one = letter("a", expires_at_ns=10)
+    box = outbox(one)
+    box.attempted(one.identity)
+    box.cancel(one.identity, Fate.WITHDRAWN)
+    assert box.certain_ends(11) == []
+    assert box.next_expiry_ns() is None
+    assert [head.cancelled for head in box.heads("far")] == [Fate.WITHDRAWN]
+
+
+def test_a_letter_read_back_from_the_store_is_in_doubt() -> None:
+    one = letter("a", expires_at_ns=10)
+    box = Outbox([one], [("far", "r", 0, 1)])
+    assert box.certain_ends(11) == []
+    assert box.heads("far") == [one]
+
+
+def test_letters_read_back_in_any_order_leave_in_theirs() -> None:
+    box = Outbox([letter("c", 10), letter("a", 2), letter("b", 9)])
+    assert [one.key for one in box] == ["a", "b", "c"]
+    assert box.heads("far")[0].key == "a"
+
+
+def test_an_end_that_waits_for_its_commit_is_not_found_a_second_time() -> None:
+    one = letter("a", expires_at_ns=10)
+    box = outbox(one)
+    box.settling(one.identity)
+    assert box.certain_ends(11) == []
+    assert box.next_expiry_ns() is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cancelled", "told"),
+    [
+        (Outcome.DELIVERED, None, Acknowledged("a")),
+        (Outcome.DELIVERED, Fate.WITHDRAWN, Acknowledged("a")),
+        (Outcome.REFUSED, None, Undelivered("a", Fate.REFUSED, "why")),
+        (Outcome.EXPIRED, None, Undelivered("a", Fate.EXPIRED, "why")),
+        (Outcome.CANCELLED, Fate.SUPERSEDED, Undelivered("a", Fate.SUPERSEDED, "why")),
+        (Outcome.CANCELLED, Fate.WITHDRAWN, Undelivered("a", Fate.WITHDRAWN, "why")),
+        (Outcome.CANCELLED, None, Undelivered("a", Fate.WITHDRAWN, "why")),
+    ],
+)
+def test_the_receivers_word_decides(outcome: Outcome, cancelled: Fate | None, told: object) -> None:
+    assert settle(replace(letter("a"), cancelled=cancelled), outcome, "why") == told
+
+
+BOX = ("near", "store-1", "r", 0)
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_a_repeated_letter_gets_the_answer_of_the_first_time(outcome: Outcome) -> None:
+    mark = Mark(*BOX, 7, outcome, "why")
+    assert Marks([mark]).find(BOX, 7) == mark
+
+
+def test_an_older_letter_than_the_last_is_a_repeat_and_a_newer_one_is_new() -> None:
+    marks = Marks()
+    assert marks.find(BOX, 1) is None
+    marks.put(Mark(*BOX, 7, Outcome.REFUSED, "why"))
+    assert marks.find(BOX, 6) == Mark(*BOX, 6, Outcome.DELIVERED)
+    assert marks.find(BOX, 8) is None
+
+
+@pytest.mark.parametrize(
+    "other", [("else", "store-1", "r", 0), ("near", "store-2", "r", 0), ("near", "store-1", "s", 0)]
+)
+def test_a_mark_speaks_for_its_own_mailbox_only(other: tuple[str, str, str, int]) -> None:
+    assert Marks([Mark(*BOX, 7, Outcome.DELIVERED)]).find(other, 7) is None
+
+
+def test_the_marks_of_a_source_do_not_pile_up_with_its_stores() -> None:
+    marks = Marks([Mark(*BOX, 7, Outcome.DELIVERED)])
+    again = ("near", "store-2", "r", 0)
+    marks.put(Mark(*again, 1, Outcome.DELIVERED))
+    assert marks.find(again, 1) is not None
+    assert marks.find(BOX, 7) is None
+
+
+def contact(end_ns: int) -> Contact:
+    return Contact("a", "b", "service", 0, end_ns, (Sample(0, 5, 8_000_000_000, 0.0, 1.0),))
+
+
+def test_a_flight_is_what_the_link_takes_and_handling_both_ways() -> None:
+    times = flight(contact(10_000), 100, size_bytes=50, handling_ns=7)
+    assert times is not None
+    assert (times.sent_ns, times.arrives_ns, times.answered_ns) == (150, 162, 174)
+
+
+def test_what_will_not_be_answered_before_loss_of_signal_is_not_begun() -> None:
+    assert flight(contact(174), 100, 50, 7) is not None
+    assert flight(contact(173), 100, 50, 7) is None
+    assert flight(contact(120), 100, 50, 7) is None

@@ -1,0 +1,326 @@
+"""The virtual-time driver over two nodes and one link: letters, contacts, jobs and crashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+
+from orbitrain.contacts.plan import ContactPlan
+from orbitrain.core import Job
+from orbitrain.learning.outcome import JobError
+from orbitrain.machine import (
+    Acknowledged,
+    Action,
+    CancelJob,
+    ContactEnded,
+    ContactStarted,
+    Delivered,
+    Digest,
+    Input,
+    JobDone,
+    JobFailed,
+    Lane,
+    Machine,
+    Report,
+    Send,
+    Severity,
+    StartJob,
+    TimerFired,
+    Undelivered,
+    Withdraw,
+)
+from orbitrain.mailbox import ENVELOPE_BYTES
+from orbitrain.sim import CrashPoint, Settings, Simulation
+from orbitrain.v1 import fedmeld_pb2 as wire
+from tests.trace.world import SECOND_NS, plan_of, ring
+
+DEVICE = "home-0"
+SETTINGS = Settings(acquisition_ns=SECOND_NS, handling_ns=SECOND_NS, down_ns=3 * SECOND_NS)
+SLOW_BPS = (ENVELOPE_BYTES + 44) * 8
+"""About a second for a letter, a second more for each 300 bytes of objects."""
+
+Script = Callable[[Input, int], Iterable[Action]]
+
+
+class Scripted:
+    """Does what a function says at whole seconds (`wakes`), and writes down what it hears."""
+
+    schema = 1
+    accepts: tuple[type[Message], ...] = (wire.Poll,)
+
+    def __init__(self, script: Script, wakes: Iterable[int], log: list[str]) -> None:
+        self.script, self.log = script, log
+        self.wakes = sorted(wakes)
+        self.done = 0
+
+    def handle(self, item: Input, now_ns: int) -> list[Action]:
+        text = type(item).__name__
+        match item:
+            case Delivered(message=wire.Poll() as poll):
+                text += f" {poll.region}"
+            case Acknowledged(key=key):
+                text += f" {key}"
+            case Undelivered(key=key, fate=fate, reason=reason):
+                text += f" {key} {fate.value} {reason}".rstrip()
+            case JobDone(job=job, objects=objects):
+                text += f" {job} {','.join(objects.values())}"
+            case JobFailed(job=job, reason=reason):
+                text += f" {job} {reason}"
+            case ContactStarted(peer=peer) | ContactEnded(peer=peer):
+                text += f" {peer}"
+            case TimerFired():
+                self.done += 1
+        actions = list(self.script(item, now_ns // SECOND_NS))
+        return [*actions, Report("heard", Severity.DIAGNOSTIC, {"what": text})]
+
+    def deadline_ns(self) -> int | None:
+        left = self.wakes[self.done :]
+        return left[0] * SECOND_NS if left else None
+
+    def snapshot(self) -> tuple[bytes, frozenset[Digest]]:
+        return str(self.done).encode(), frozenset({"kept"})
+
+    def restore(self, state: bytes, schema: int) -> None:
+        self.done = int(state)
+
+
+class Workshop:
+    """Objects of 300 bytes; a job's output is named after its input."""
+
+    def size_of(self, digest: Digest) -> int:
+        return 300
+
+    def keep(self, digests: set[Digest]) -> None:
+        pass
+
+    def run(self, node: str, job: Job) -> tuple[Mapping[str, Any], Mapping[str, Digest]]:
+        if job.kind == "fail":
+            raise JobError("no luck")
+        return {}, {"out": f"out-of-{job.objects['in']}"}
+
+
+def nothing(item: Input, second: int) -> Iterable[Action]:
+    return ()
+
+
+def at_seconds(plan: Mapping[int, list[Action]]) -> Script:
+    def script(item: Input, second: int) -> Iterable[Action]:
+        return plan.get(second, ()) if isinstance(item, TimerFired) else ()
+
+    return script
+
+
+def letter(key: str, *objects: Digest, lane: Lane = Lane.UPDATE, to: str = DEVICE, **changes: Any) -> Send:
+    return Send(to, "role", key, wire.Poll(region=key), lane, objects, **changes)
+
+
+def plan(*windows: tuple[int, int], duration_s: int = 100) -> ContactPlan:
+    rates = {("sat", DEVICE): SLOW_BPS}
+    return plan_of(ring("home", devices=1), {("sat", "home"): windows}, duration_s, rates)
+
+
+def simulate(
+    contacts: ContactPlan,
+    sends: Mapping[int, list[Action]],
+    faults: Callable[[Simulation], None] = lambda simulation: None,
+    answers: Script = nothing,
+) -> Simulation:
+    """The satellite acts at the given seconds; the device answers."""
+    simulation = Simulation(contacts, SETTINGS, Workshop())
+
+    def satellite() -> Mapping[str, Machine]:
+        return {"role": Scripted(at_seconds(sends), sends, [])}
+
+    simulation.add("sat", satellite, ["kept"])
+    simulation.add(DEVICE, lambda: {"role": Scripted(answers, (), [])}, ["kept"])
+    faults(simulation)
+    simulation.run()
+    return simulation
+
+
+def heard(simulation: Simulation, node: str) -> list[str]:
+    """`second: what`, without the timers."""
+    lines = [
+        f"{entry.event.t_ns // SECOND_NS}: {entry.event.fields['what']}"
+        for entry in simulation.entries()
+        if entry.node == node and entry.event.kind == "heard"
+    ]
+    return [line for line in lines if not line.endswith("TimerFired")]
+
+
+def kill(t_s: int, node: str, lose_disk: bool = False) -> Callable[[Simulation], None]:
+    return lambda simulation: simulation.at(t_s * SECOND_NS, lambda: simulation.kill(node, lose_disk))
+
+
+def crash(node: str, step: int, point: CrashPoint) -> Callable[[Simulation], None]:
+    def fault(simulation: Simulation) -> None:
+        simulation.crash = lambda *where: where == (node, step, point)
+
+    return fault
+
+
+def test_a_letter_posted_before_the_contact_goes_when_it_is_confirmed() -> None:
+    found = simulate(plan((10, 30)), {1: [letter("a")]})
+    assert heard(found, "sat") == [
+        "11: ContactStarted home-0",
+        "13: Acknowledged a",
+        "30: ContactEnded home-0",
+    ]
+    assert heard(found, DEVICE) == ["11: ContactStarted sat", "12: Delivered a", "30: ContactEnded sat"]
+
+
+def test_one_letter_is_in_the_air_at_a_time_and_the_urgent_overtake() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a", "x", "y"), letter("b"), letter("c", lane=Lane.CONTROL)]}
+    assert [line for line in heard(simulate(plan((10, 60)), sends), DEVICE) if "Delivered" in line] == [
+        "12: Delivered c",
+        "17: Delivered a",
+        "20: Delivered b",
+    ]
+
+
+def test_an_object_that_is_there_already_is_not_sent_again() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a", "x"), letter("b", "x")]}
+    sizes = [
+        entry.event.fields["bytes"]
+        for entry in simulate(plan((10, 60)), sends).entries()
+        if entry.event.kind == "letter_delivered"
+    ]
+    assert [size - sizes[1] for size in sizes] == [300, 0]
+
+
+def test_what_does_not_fit_waits_for_the_next_contact_and_lets_others_pass() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a", "x", "y", "z", "w"), letter("b", lane=Lane.BULK)]}
+    found = simulate(plan((10, 16), (40, 60)), sends)
+    assert [line for line in heard(found, DEVICE) if "Delivered" in line] == [
+        "12: Delivered b",
+        "46: Delivered a",
+    ]
+
+
+def test_a_contact_too_short_to_be_confirmed_is_none() -> None:
+    assert heard(simulate(plan((10, 11)), {1: [letter("a")]}), "sat") == []
+
+
+def test_a_letter_expires_at_its_sender_if_it_was_never_tried() -> None:
+    found = simulate(plan((50, 60)), {1: [letter("a", expires_at_ns=7 * SECOND_NS)]})
+    assert heard(found, "sat")[0] == "7: Undelivered a expired"
+    assert not [line for line in heard(found, DEVICE) if "Delivered" in line]
+
+
+def test_a_letter_withdrawn_before_it_was_tried_ends_at_once_and_moves_nothing() -> None:
+    for second in (5, 20):  # without a contact, and in one
+        found = simulate(plan((10, 60)), {second: [letter("a"), Withdraw("a")]})
+        assert f"{second}: Undelivered a withdrawn" in heard(found, "sat")
+        assert not [entry for entry in found.entries() if entry.event.fields.get("bytes")]
+
+
+def test_a_letter_withdrawn_in_the_air_may_have_been_delivered() -> None:
+    found = simulate(plan((10, 60)), {1: [letter("a", "x", "y")], 12: [Withdraw("a")]})
+    assert "14: Delivered a" in heard(found, DEVICE)
+    assert "15: Acknowledged a" in heard(found, "sat")
+
+
+def test_a_letter_withdrawn_in_doubt_ends_when_the_receiver_says_so() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a", "x")], 20: [Withdraw("a")]}
+    found = simulate(plan((10, 17), (40, 60)), sends, kill(12, DEVICE))
+    assert not [line for line in heard(found, DEVICE) if "Delivered" in line]
+    assert "43: Undelivered a withdrawn" in heard(found, "sat")
+
+
+def test_a_letter_expired_in_doubt_ends_when_the_receiver_says_so() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a", "x", expires_at_ns=30 * SECOND_NS)]}
+    found = simulate(plan((10, 17), (40, 60)), sends, kill(12, DEVICE))
+    assert not [line for line in heard(found, DEVICE) if "Delivered" in line]
+    assert "44: Undelivered a expired" in heard(found, "sat")
+
+
+def test_a_letter_for_a_role_that_is_not_there_is_refused_with_the_reason() -> None:
+    stray = Send(DEVICE, "nobody", "a", wire.Poll(), Lane.CONTROL)
+    assert "13: Undelivered a refused this node has no role 'nobody'" in heard(
+        simulate(plan((10, 60)), {1: [stray]}), "sat"
+    )
+
+
+@pytest.mark.parametrize("point", list(CrashPoint))
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_receiver_that_crashes_takes_a_letter_once(step: int, point: CrashPoint) -> None:
+    found = simulate(plan((10, 60)), {1: [letter("a"), letter("b")]}, crash(DEVICE, step, point))
+    assert [line.split(": ")[1] for line in heard(found, DEVICE) if "Delivered" in line] == [
+        "Delivered a",
+        "Delivered b",
+    ]
+    assert [line.split(": ")[1] for line in heard(found, "sat") if "Acknow" in line] == [
+        "Acknowledged a",
+        "Acknowledged b",
+    ]
+
+
+@pytest.mark.parametrize("point", list(CrashPoint))
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_a_letter_of_a_sender_that_crashes_is_delivered_once(step: int, point: CrashPoint) -> None:
+    found = simulate(plan((10, 60)), {1: [letter("a"), letter("b")]}, crash("sat", step, point))
+    assert [line.split(": ")[1] for line in heard(found, DEVICE) if "Delivered" in line] == [
+        "Delivered a",
+        "Delivered b",
+    ]
+    assert [line.split(": ")[1] for line in heard(found, "sat") if "Acknow" in line] == [
+        "Acknowledged a",
+        "Acknowledged b",
+    ]
+
+
+def test_a_transfer_does_not_survive_the_crash_of_its_receiver() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a", *(f"x{n}" for n in range(9)))]}
+    found = simulate(plan((10, 60)), sends, kill(12, DEVICE))
+    calm = simulate(plan((10, 60)), sends)
+    assert "21: Delivered a" in heard(calm, DEVICE)
+    arrived = next(int(line.split(":")[0]) for line in heard(found, DEVICE) if "Delivered" in line)
+    assert arrived >= 16 + 10
+
+
+def test_a_node_that_lost_its_disk_begins_contacts_and_mailboxes_anew() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a")], 30: [letter("b")]}
+    found = simulate(plan((10, 60)), sends, kill(20, DEVICE, lose_disk=True))
+    assert heard(found, "sat") == [
+        "11: ContactStarted home-0",
+        "13: Acknowledged a",
+        "24: ContactEnded home-0",
+        "24: ContactStarted home-0",
+        "32: Acknowledged b",
+        "60: ContactEnded home-0",
+    ]
+    assert found.journal(DEVICE).load().incarnation != "sim-2"
+
+
+@pytest.mark.parametrize("down", [7, 8, 9])
+def test_a_node_that_is_back_about_when_a_contact_is_acquired_still_meets(down: int) -> None:
+    """Down at 7, 8 and 9: back before, at and after the instant at which the contact is confirmed."""
+    found = simulate(plan((10, 60)), {1: [letter("a")]}, kill(down, DEVICE))
+    assert any("Acknowledged a" in line for line in heard(found, "sat"))
+
+
+def job(name: str, given: str, kind: str = "train") -> StartJob:
+    return StartJob(name, kind, {}, {"in": given}, 10 * SECOND_NS)
+
+
+def test_a_job_takes_its_modelled_time_and_survives_a_crash() -> None:
+    sends: dict[int, list[Action]] = {1: [job("j", "x"), job("k", "y", "fail")]}
+    assert heard(simulate(plan((50, 60)), sends), "sat")[:2] == [
+        "11: JobDone j out-of-x",
+        "11: JobFailed k no luck",
+    ]
+    shaken = heard(simulate(plan((50, 60)), sends, kill(9, "sat")), "sat")
+    assert shaken[:2] == ["12: JobDone j out-of-x", "12: JobFailed k no luck"]
+
+
+def test_the_result_of_a_cancelled_job_is_not_taken_for_its_successors() -> None:
+    for again in (5, 8):
+        sends: dict[int, list[Action]] = {1: [job("j", "old")], 5: [CancelJob("j")]}
+        sends.setdefault(again, [])
+        sends[again] = [*sends[again], job("j", "new")]
+        assert [line for line in heard(simulate(plan((50, 60)), sends), "sat") if "Job" in line] == [
+            f"{again + 10}: JobDone j out-of-new"
+        ]
