@@ -73,6 +73,8 @@ def _prepare(file: Path, out: Path | None, seed: int | None, plan_file: Path | N
     kept = load_plan(folder.plan) if folder.plan.exists() and folder.identity.exists() else None
     if plan is None:
         plan = kept if kept is not None else _built(scenario, file)
+    elif kept is not None and kept.sha256 != plan.sha256:
+        raise ScenarioError(f"{plan_file}: --plan: must be the plan that {folder.path} was begun with")
     setting = Setting(scenario, str(file), file.parent, seed, plan)
     if not folder.identity.exists():
         # A task that cannot be used must be known before anything is written.
@@ -190,8 +192,12 @@ def sim_command(
         show_result(run.finished, str(run.folder.path), console)
         return
     begun_s = wall_s()
-    run.folder.write_plan(run.setting.plan)
-    with workshop(run.setting) as shop, Display(run.setting.scenario, console, quiet) as display:
+    with (
+        run.folder.only_one(),
+        workshop(run.setting) as shop,
+        Display(run.setting.scenario, console, quiet) as display,
+    ):
+        run.folder.write_plan(run.setting.plan)
         progress = run.setting.progress()
         newest: dict[str, float] = {}
 
@@ -209,8 +215,8 @@ def sim_command(
             sorted(accuracy_rows(done.entries, done.evaluations, run.setting.scenario.ground.name))
         )
         run.folder.write_models(done.models)
-    isolated = _isolated(run, not no_baseline, console, quiet)
     head = _result(run, "sim", "none", done.scenario_ns, wall_s() - begun_s, 0)
+    isolated = _isolated(run, not no_baseline, console, quiet)
     _finish(run, {**head, **done.summary, "isolated_accuracy": isolated}, console)
 
 

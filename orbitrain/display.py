@@ -166,6 +166,13 @@ def show_result(result: Mapping[str, Any], folder: str, console: Console) -> Non
             markup=False,
             soft_wrap=True,
         )
+    if accuracy is None:
+        console.print(
+            "no accuracy: not every region has a model that could be evaluated; events.jsonl says why",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(f"files: {folder}", highlight=False, markup=False, soft_wrap=True)
 
 

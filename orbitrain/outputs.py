@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,16 @@ class RunFolder:
         if not isinstance(result, dict):
             raise ScenarioError(f"{self.result}: must be the object that a run writes")
         return result
+
+    @contextmanager
+    def only_one(self) -> Iterator[None]:
+        """Raises ScenarioError while another process runs in the folder."""
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ScenarioError(f"{self.path}: --out: another run is going on there") from None
+            yield
 
     def write_plan(self, plan: ContactPlan) -> None:
         replace_bytes(self.plan, plan.to_json())

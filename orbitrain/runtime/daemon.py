@@ -160,7 +160,10 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
     plan = _load_plan(config, path)
     state = folder / config.state
     state.mkdir(parents=True, exist_ok=True)
-    publisher = None if config.bus is None else Publisher(config.bus.endpoint)
+    try:
+        publisher = None if config.bus is None else Publisher(config.bus.endpoint)
+    except ValueError as error:
+        raise ConfigError(f"{path}: bus.endpoint: {error}") from None
     with contextlib.ExitStack() as stack:
         if publisher is not None:
             stack.callback(publisher.close)

@@ -47,6 +47,11 @@ def socket_folder(out: Path) -> Path:
     return folder
 
 
+def bus_endpoint(sockets: Path) -> str:
+    """Where the run's telemetry goes; no node's name has a dot."""
+    return f"ipc://{sockets / 'bus.socket'}"
+
+
 def _free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -105,7 +110,7 @@ def write_nodes(setting: Setting, folder: RunFolder, sockets: Path, initial: Dig
                 message_s=scenario.compute.message_s,
             ),
             operator=Operator(listen=desks[name]),
-            bus=Bus(endpoint=f"ipc://{sockets / 'bus'}"),
+            bus=Bus(endpoint=bus_endpoint(sockets)),
             fedmeld=FedMeld(
                 rounds=scenario.rounds,
                 delta=scenario.protocol.delta,

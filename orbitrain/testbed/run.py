@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import json
 import shutil
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ground_node.gatherer import archive_path
 from orbitrain.machine import Digest
@@ -19,9 +17,8 @@ from orbitrain.outputs import RunFolder, write_json
 from orbitrain.results import Entry, aggregates, summarise, until_the_end
 from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
-from orbitrain.scenario import ScenarioError
 from orbitrain.testbed.calibration import calibrate
-from orbitrain.testbed.deployment import socket_folder, write_nodes
+from orbitrain.testbed.deployment import bus_endpoint, socket_folder, write_nodes
 from orbitrain.testbed.supervisor import Supervisor
 from orbitrain.transport.bus import Subscriber
 from orbitrain.transport.rpc import LinkDown, OperatorClient, PeerRefused
@@ -60,7 +57,7 @@ def run_daemons(setting: Setting, folder: RunFolder, rate: float, say: News) -> 
 
     Raises ScenarioError, DaemonFailed, or Interrupted.
     """
-    with _only_one(folder):
+    with folder.only_one():
         sockets = socket_folder(folder.path)
         try:
             with workshop(setting) as shop:
@@ -75,21 +72,6 @@ def run_daemons(setting: Setting, folder: RunFolder, rate: float, say: News) -> 
             return asyncio.run(_Run(setting, folder, sockets, Supervisor(nodes), say).run(rate))
         finally:
             shutil.rmtree(sockets, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _only_one(folder: RunFolder) -> Any:
-    """Raises ScenarioError while another process runs in the folder."""
-    with (folder.path / "lock").open("w") as file:
-        _lock(file, folder.path)
-        yield
-
-
-def _lock(file: IO[str], path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ScenarioError(f"{path}: --out: another run is going on there") from None
 
 
 class _Run:
@@ -111,7 +93,7 @@ class _Run:
             loop.add_signal_handler(number, self._interrupt)
         before = json.loads(self._folder.identity.read_bytes())
         begun_s = wall_s()
-        subscriber = Subscriber(f"ipc://{self._sockets / 'bus'}")
+        subscriber = Subscriber(bus_endpoint(self._sockets))
         listening = asyncio.create_task(self._listen(subscriber))
         await self._supervisor.clear()
         resumed_ns = self._resumed_ns()

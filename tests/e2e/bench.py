@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import signal
 import socket
@@ -28,7 +29,9 @@ _given: set[int] = set()
 
 def free_port() -> int:
     """A port below those that systems take for outgoing connections, and given out only once."""
-    for port in range(12_000, 20_000):
+    # From another place in every process, since two may run these tests at once.
+    for n in range(8_000):
+        port = 12_000 + (os.getpid() * 61 + n) % 8_000
         if port in _given:
             continue
         with socket.socket() as probe:

@@ -131,6 +131,8 @@ def test_without_its_supervisor_a_run_ends_and_can_go_on(lab: Lab) -> None:
     calm = undisturbed(lab, run.file)
     run.wait_for_s(1300)
     assert run.program is not None
+    frozen = wait_until("west-dev-0 runs", lambda: run.pid("west-dev-0"))
+    os.kill(frozen, signal.SIGSTOP)  # it cannot end by itself, and holds its journal
     kill(run.program.pid)
     run.program.wait()
     # At once: the new supervisor waits for what the old one has left.
@@ -200,6 +202,21 @@ def test_the_first_interrupt_drains_and_the_second_ends_at_once(lab: Lab) -> Non
     assert program.wait(GONE_S) == 130
     assert not lab.processes()
 
+    run.start()
+    check_learned(run, run.finish(), calm)
+
+
+def test_an_interrupt_while_daemons_start_leaves_a_run_that_can_go_on(lab: Lab) -> None:
+    run = begin(lab)
+    calm = undisturbed(lab, run.file)
+    assert run.program is not None
+    kill(run.program.pid)
+    run.program.wait()
+    program = run.start()
+    wait_until("a daemon has been started", lambda: run.pids())
+    program.signal(signal.SIGINT)
+    assert program.wait() == 130
+    assert not lab.processes()
     run.start()
     check_learned(run, run.finish(), calm)
 

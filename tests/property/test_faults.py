@@ -57,7 +57,7 @@ def crash_at(world: World, faults: list[Crash]) -> None:
     world.simulation.crash = lambda node, step, point: (node, step, point) in wanted
 
 
-@settings(max_examples=60, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(passes(), st.sampled_from(["pre", "post"]), crashes)
 def test_crashes_change_neither_the_books_nor_the_models(
     found: Passes, carry: str, faults: list[Crash]
@@ -72,7 +72,7 @@ def test_crashes_change_neither_the_books_nor_the_models(
         assert final_models(shaken) == final_models(calm)
 
 
-@settings(max_examples=60, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(passes(), st.sampled_from(["pre", "post"]), crashes, lost_disks)
 def test_lost_disks_change_neither_the_books_nor_the_models(
     found: Passes, carry: str, faults: list[Crash], lost: list[tuple[int, str]]
@@ -174,7 +174,7 @@ def test_most_random_plans_are_long_enough_to_finish() -> None:
     """Or the properties above would say little."""
     outcomes: list[bool] = []
 
-    @settings(max_examples=40, derandomize=True, database=None)
+    @settings(max_examples=30, derandomize=True, database=None)
     @given(passes())
     def count(found: Passes) -> None:
         outcomes.append(build(found, "post").run().finished)

@@ -64,7 +64,12 @@ def is_local(address: str) -> bool:
 
 
 def check_unused(path: Path) -> None:
-    """Raises AddressInUse if a server answers at a Unix socket: gRPC would quietly take the path from it."""
+    """Raises AddressInUse if a server answers at a Unix socket: gRPC would quietly take the path from it.
+
+    Raises InvalidAddress if there is no folder for it.
+    """
+    if not path.parent.is_dir():
+        raise InvalidAddress(f"unix:{path}: there is no folder {path.parent}")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
