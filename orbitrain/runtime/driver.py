@@ -246,7 +246,7 @@ class Driver:
             self._inbox = [arrival for arrival in self._inbox if arrival.ends_job not in step.ended_jobs]
         for identity in step.ended_jobs:
             task = self._jobs.pop(identity, None)
-            if task is not None and identity not in step.jobs:
+            if task is not None:
                 task.cancel()
         for job in step.jobs.values():
             self._start_job(job)
@@ -409,6 +409,8 @@ class Driver:
     ) -> tuple[wire.Receipt | None, Flight | None]:
         objects = [] if letter.cancelled is not None else list(letter.objects)
         missing = await here.client.missing(objects) if objects else {}
+        if letter not in self.core.outbox.heads(here.name):
+            return None, None  # withdrawn or expired meanwhile: this side has ended it
         size = ENVELOPE_BYTES + len(letter.body)
         size += sum(nbytes for digest, nbytes in objects if digest in missing)
         times = flight(contact, start_ns, size, self._times.handling_ns)

@@ -208,15 +208,12 @@ def test_the_first_interrupt_drains_and_the_second_ends_at_once(lab: Lab) -> Non
 
 def test_an_interrupt_while_daemons_start_leaves_a_run_that_can_go_on(lab: Lab) -> None:
     run = begin(lab)
-    calm = undisturbed(lab, run.file)
+    wait_until("a daemon has been started", run.pids)
     assert run.program is not None
-    kill(run.program.pid)
-    run.program.wait()
-    program = run.start()
-    wait_until("a daemon has been started", lambda: run.pids())
-    program.signal(signal.SIGINT)
-    assert program.wait() == 130
+    run.program.signal(signal.SIGINT)
+    assert run.program.wait() == 130
     assert not lab.processes()
+    calm = undisturbed(lab, run.file)
     run.start()
     check_learned(run, run.finish(), calm)
 

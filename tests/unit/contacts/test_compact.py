@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbitrain.contacts.compact import MAGIC, PROFILES_A_BLOCK, CompactPlan, compact, is_compact
@@ -65,6 +65,7 @@ def plans(draw: st.DrawFn) -> ContactPlan:
     return plan_of(*contacts, revision=draw(st.integers(0, 2)))
 
 
+@settings(max_examples=40)
 @given(plans())
 def test_the_compact_file_holds_the_very_plan_of_the_json_file(plan: ContactPlan) -> None:
     read = CompactPlan(compact(plan))
@@ -74,6 +75,7 @@ def test_the_compact_file_holds_the_very_plan_of_the_json_file(plan: ContactPlan
     assert compact(read.plan()) == compact(plan)
 
 
+@settings(max_examples=40)
 @given(plans(), st.integers(-2, DURATION_NS + 2))
 def test_queries_answer_as_the_plan_does(plan: ContactPlan, t_ns: int) -> None:
     read = CompactPlan(compact(plan))

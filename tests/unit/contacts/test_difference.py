@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbitrain.contacts.difference import diff
@@ -94,6 +94,7 @@ def plans(draw: st.DrawFn) -> ContactPlan:
     return plan_of(*contacts)
 
 
+@settings(max_examples=50)
 @given(plans(), plans())
 def test_every_contact_is_accounted_for_once_and_the_way_back_mirrors_it(
     a: ContactPlan, b: ContactPlan

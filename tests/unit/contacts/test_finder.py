@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -298,7 +299,7 @@ def test_every_pass_rises_through_the_mask_and_falls_through_it_and_none_is_miss
         if one.end_s - one.start_s > 0.1:
             inside = np.linspace(one.start_s, one.end_s, 50)[1:-1]
             assert np.all(sines(flown, site, inside) > mask)
-    for one, other in zip(passes, passes[1:], strict=False):
+    for one, other in itertools.pairwise(passes):
         assert one.end_s < other.start_s
     # The referee: a fine grid of the same positions, but for what is within 0.02 degrees of the mask.
     t_s = np.linspace(0.0, duration_s, max(2, round(duration_s / 3.0)))
@@ -362,6 +363,6 @@ def test_a_satellite_that_sgp4_gives_up_on_is_told_and_the_others_fly_on() -> No
     assert np.all(np.isfinite(flown.padded_km))
     alone = tracks([ORBITS[3]], EPOCH, 5 * 86_400.0, LONGEST_STEP_S)
     assert np.array_equal(alone.position_km[0], flown.position_km[2])
-    assert {p.satellite for p in find_passes(flown, SITES[1])} == {0, 2} - {0}
+    assert {p.satellite for p in find_passes(flown, SITES[2])} == {2}
     with pytest.raises(ValueError, match="satellite 'falling': SGP4 fails"):
         tracks([falling], EPOCH, 5 * 86_400.0, LONGEST_STEP_S)

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbitrain.contacts.plan import ActiveIndex, Contact, ContactPlan, PlanError, PlanNode, Sample
@@ -422,6 +422,7 @@ def test_the_latest_start_equals_a_sum_over_every_nanosecond(
     assert contact.latest_start_of_ns(finish_ns, wanted) == (enough[-1] if enough else None)
 
 
+@settings(max_examples=30)
 @given(plans(), st.integers(-5, DURATION_NS + 5), st.integers(-5, DURATION_NS + 5))
 def test_the_volume_of_a_pair_is_that_of_its_contacts(plan: ContactPlan, from_ns: int, to_ns: int) -> None:
     for a, b in itertools.permutations(NAMES, 2):

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbitrain.contacts.compact import CompactPlan, compact
@@ -46,6 +46,7 @@ def plans(draw: st.DrawFn) -> ContactPlan:
     return plan_of(*contacts)
 
 
+@settings(max_examples=40)
 @given(plans(), st.booleans())
 def test_a_slice_answers_for_its_node_and_its_regions_as_the_whole_does(
     plan: ContactPlan, packed: bool
@@ -122,6 +123,7 @@ def test_only_a_later_revision_of_the_same_plan_replaces_one() -> None:
         assert replaces(current, offered) == decision
 
 
+@settings(max_examples=30)
 @given(plans(), plans(), st.integers(0, DURATION_NS))
 def test_a_spliced_plan_is_the_old_one_until_an_instant_and_then_the_new_one(
     current: ContactPlan, fresh: ContactPlan, from_ns: int
