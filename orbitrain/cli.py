@@ -16,6 +16,7 @@ from orbitrain.contacts.plan import ContactPlan
 from orbitrain.display import Display, show_result
 from orbitrain.learning.outcome import JobError
 from orbitrain.outputs import RunFolder, load_plan, replace_bytes
+from orbitrain.passes_command import passes_command
 from orbitrain.planning import build_plan
 from orbitrain.runtime.clock import SECOND_NS, utc_stamp, wall_s
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 plan_app = typer.Typer(help="Contact plans.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
+app.command("passes")(passes_command)
 
 
 class Links(StrEnum):

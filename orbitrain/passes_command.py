@@ -35,7 +35,7 @@ LINE_WIDTH = 120
 def passes_command(
     scenario: Annotated[
         Path | None,
-        typer.Argument(metavar="[SCENARIO]", help="The scenario's TOML file.", show_default=False),
+        typer.Argument(metavar="SCENARIO", help="The scenario's TOML file.", show_default=False),
     ] = None,
     elements: Annotated[
         Path | None,

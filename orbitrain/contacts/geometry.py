@@ -115,8 +115,9 @@ class Tracks:
     has shape (satellites, grid points, 3).
 
     Between the points it is the polynomial through the eight nearest positions. With steps up to 60 s it is
-    within a centimetre of SGP4 for every orbit that SGP4 knows, perigees of Molniya orbits included: that is
-    0.04 ns of delay and two microseconds of rise and set. SGP4's velocities would not do: they are not quite
+    within a centimetre of SGP4 for every orbit, perigees of Molniya orbits included: that is 0.04 ns of delay
+    and two microseconds of rise and set. (Not at an inclination of exactly 180 degrees in deep space, where
+    SGP4 itself leaps by kilometres.) SGP4's velocities would not do: they are not quite
     the derivatives of its positions, for eccentric orbits by a metre per second.
     """
 
@@ -198,7 +199,7 @@ def propagated(
     finite = np.isfinite(position_km.sum(axis=(1, 2))) & np.isfinite(velocity.sum(axis=(1, 2)))
     errors: dict[int, str] = {}
     for index in np.flatnonzero(codes.any(axis=1) | ~finite).tolist():
-        point = int(np.argmax(codes[index] > 0))
+        point = int(np.argmax((codes[index] > 0) | ~np.isfinite(position_km[index].sum(axis=1))))
         text = SGP4_ERRORS.get(int(codes[index, point]), "it yields no number")
         errors[index] = (
             f"satellite {satellites[index].name!r}: SGP4 fails {max(0.0, since_s[point]):.0f} s in: {text}"

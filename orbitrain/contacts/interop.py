@@ -160,7 +160,8 @@ class Losses:
             (self.remainder, f"contacts had a rate rounded down to whole {unit}"),
             (
                 self.light_times,
-                f"contacts lost light time below a second (up to {self.most_light_time_ns / 1e9:.6f} s)",
+                "contacts lost light time, rounded to whole seconds "
+                f"(by up to {self.most_light_time_ns / 1e9:.6f} s)",
             ),
             (self.random, "contacts lost their packet loss, which the format does not have"),
         )
@@ -272,19 +273,15 @@ def light_time_ns_of(where: str, seconds: Fraction) -> int:
 
 
 def unit_doubt(numbers: Sequence[int], unit: RateUnit) -> str | None:
-    """A warning when the numbers are rounder as another unit than as the one they are read in.
+    """A warning when all numbers are round in another unit and not in the one that they are read in.
 
-    People choose round rates. Numbers with fewer digits before the zeros than their eightfold (9600, not
-    76800) were hardly meant as bytes, and numbers with more (125000, not 1000000) hardly as bits.
+    People choose round rates, of one or two digits before the zeros: 9600 is round, the 76800 that it comes
+    to as bytes is not; 125000 is not round, the 1000000 that it comes to as bytes is.
     """
-    own = sum(_digits(number) for number in numbers)
-    if unit is RateUnit.BYTES_PER_S and own < sum(_digits(8 * number) for number in numbers):
+    eightfold = [8 * number for number in numbers]
+    if unit is RateUnit.BYTES_PER_S and _round(numbers) and not any(_round([n]) for n in eightfold):
         return f"rates look like bits/s (such as {numbers[0]}) but are read as bytes/s, 8 times as fast"
-    if (
-        unit is RateUnit.BITS_PER_S
-        and own > sum(_digits(8 * number) for number in numbers)
-        and all(number % 125 == 0 for number in numbers)
-    ):
+    if unit is RateUnit.BITS_PER_S and _round(eightfold) and not any(_round([n]) for n in numbers):
         return f"rates look like bytes/s (such as {numbers[0]}) but are read as bits/s, an eighth as fast"
     return None
 
@@ -391,8 +388,8 @@ def _samples(one: Found, start_ns: int, epoch_ns: int) -> tuple[Sample, ...]:
     return tuple(samples)
 
 
-def _digits(number: int) -> int:
-    return len(str(number).rstrip("0"))
+def _round(numbers: Sequence[int]) -> bool:
+    return bool(numbers) and all(len(str(number).rstrip("0")) <= 2 for number in numbers)
 
 
 def _plain(number: Fraction) -> str:

@@ -83,8 +83,9 @@ class Supervisor:
                 raise DaemonFailed(f"not ready within {READY_S:g} s: {', '.join(late)}")
         finally:
             ready.cancel()
-            # The watchers go on; only the waiting for all of them ends.
-            watchers.add_done_callback(lambda done: done.cancelled() or done.exception())
+            # The watchers go on; only the waiting for all of them ends. Nobody asks any more how it did.
+            for waiting in (ready, watchers):
+                waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def failed(self) -> None:
         """Returns never; raises DaemonFailed when a daemon cannot be kept running."""

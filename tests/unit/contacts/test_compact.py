@@ -8,9 +8,12 @@ import json
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
+from statistics import median
 from typing import Any
 
 import pytest
@@ -237,3 +240,38 @@ def test_another_format_is_refused() -> None:
 def test_reading_it_needs_no_numpy() -> None:
     code = "import sys, orbitrain.contacts.compact; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.full
+def test_a_million_contacts_load_in_three_seconds_and_answer_in_twenty_microseconds() -> None:
+    nodes = [PlanNode(f"sat-{n}", "satellite") for n in range(1000)]
+    nodes += [PlanNode(f"device-{n}", "device") for n in range(1000)]
+    random = Random(3)
+    contacts = []
+    for n in range(500_000):
+        start_ns = n * 170_000 * 1000
+        end_ns = start_ns + random.randrange(100, 400) * 10**9
+        samples = tuple(
+            Sample(
+                start_ns + (end_ns - start_ns) * k // 5, 4_000_000 + random.randrange(10**6), 10**7, 0.0, 1.0
+            )
+            for k in range(6)
+        )
+        a, b = nodes[n % 1000].name, nodes[1000 + (7 * n + n // 1000) % 1000].name
+        contacts += [Contact(*ends, "service", start_ns, end_ns, samples) for ends in ((a, b), (b, a))]
+    data = compact(
+        ContactPlan(1, "ab" * 32, "2026-01-01T00:00:00Z", 86_400 * 10**9, tuple(nodes), tuple(contacts))
+    )
+    del contacts
+    begun_s = time.perf_counter()
+    plan = CompactPlan(data)
+    assert time.perf_counter() - begun_s < 3
+    for node in nodes:  # the first question about a node makes its index
+        plan.links_at(node.name, 0)
+    took_ns = []
+    for _ in range(5000):
+        node, t_ns = random.choice(nodes).name, random.randrange(85_000 * 10**9)
+        begun_ns = time.perf_counter_ns()
+        plan.links_at(node, t_ns)
+        took_ns.append(time.perf_counter_ns() - begun_ns)
+    assert median(took_ns) < 20_000

@@ -83,7 +83,7 @@ def test_an_ion_plan_is_the_golden_one_to_the_byte() -> None:
     assert exported.warnings == (
         "2 contacts shortened to whole seconds",
         "1 contacts had a rate rounded down to whole bytes/s",
-        "2 contacts lost light time below a second (up to 0.004000 s)",
+        "2 contacts lost light time, rounded to whole seconds (by up to 0.004000 s)",
     )
 
 
@@ -92,9 +92,7 @@ def test_an_hdtn_plan_is_the_golden_one_to_the_byte() -> None:
     assert exported.text == GOLDEN_HDTN
     assert exported.warnings == (
         "2 contacts shortened to whole seconds",
-        "3 contacts lost light time below a second (up to 1.000000 s)".replace(
-            "below a second ", "below a second "
-        ),
+        "3 contacts lost light time, rounded to whole seconds (by up to 1.000000 s)",
     )
 
 
@@ -115,7 +113,7 @@ def test_a_varying_rate_becomes_its_mean_and_what_does_not_fit_is_left_out() -> 
         "1 contacts left out: no whole second lies in them",
         "1 contacts left out: their rate is below 1 bytes/s",
         "1 contacts got one mean rate for one that varies",
-        "1 contacts lost light time below a second (up to 0.400000 s)",
+        "1 contacts lost light time, rounded to whole seconds (by up to 0.400000 s)",
         "1 contacts lost their packet loss, which the format does not have",
     )
 
@@ -273,6 +271,7 @@ def test_times_of_a_billion_seconds_are_counted_from_1970() -> None:
         ),
         ("9600", RateUnit.BITS_PER_S, "bits/s (as asked for)", None),
         ("1000000", None, "bytes/s (ION's unit; the file does not say)", None),
+        ("3000", None, "bytes/s (ION's unit; the file does not say)", None),
     ],
 )
 def test_an_import_says_which_unit_it_took_and_doubts_a_factor_of_eight(
@@ -297,7 +296,7 @@ GOOD = "a contact +0 +9 1 2 8\n"
 BAD_ION = [
     ("a contact +0 +9 1 2 0", "line 2: rate: must be greater than 0, not 0 (0 says unlimited"),
     ("a contact +20 +29 1 2 -8", "line 2: rate: must be greater than 0, not -8"),
-    ("a contact +20 +29 1 2 1250000000001", "line 2: rate: 1250000000001 bytes/s cannot be right, more than 10"),
+    ("a contact +20 +29 1 2 1250000000001", "line 2: rate: 1250000000001 bytes/s cannot be right"),
     ("a contact +20 +29 1 2 0.3", "line 2: rate: must come to whole bits a second, not 0.3 bytes/s"),
     ("a contact +20 +29 1 2 fast", "line 2: rate must be a number, not 'fast'"),
     ("a contact +20 +20 1 2 8", "line 2: stop must be after start, not +20 after +20"),
@@ -305,7 +304,7 @@ BAD_ION = [
     ("a contact +20 +29 1 0 8", "line 2: node must be a number of 1 or more, not '0'"),
     ("a contact +20 +29 3 3 8", "line 2: must be between two nodes, not from 3 to itself"),
     ("a contact 20 +29 1 2 8", "line 2: time must be yyyy/mm/dd-hh:mm:ss or +seconds, not '20'"),
-    ("a contact 2026/02/30-00:00:00 +29 1 2 8", "line 2: must be a time that exists, not '2026/02/30-00:00:00'"),
+    ("a contact 2026/02/30-00:00:00 +29 1 2 8", "line 2: must be a time that exists, not '2026/02/30-"),
     ("a contact +20 +29 1 2", "line 2: must be `a contact START STOP FROM TO RATE`"),
     ("a range +0 +9 1 2 -1", "line 2: distance: must be 0 to 1728000 s of light time, not -1"),
     ("a range +0 +9 1 2 9999999", "line 2: distance: must be 0 to 1728000 s of light time, not 9999999"),
@@ -439,7 +438,8 @@ def test_numbers_and_names_survive_their_file() -> None:
             "nodes[0].number: must be 1 or more, not 0",
         ),
         (
-            '{"nodes": [{"number": 1, "name": "a", "kind": "ground"}, {"number": 1, "name": "b", "kind": "ground"}]}',
+            '{"nodes": [{"number": 1, "name": "a", "kind": "ground"},'
+            ' {"number": 1, "name": "b", "kind": "ground"}]}',
             "nodes[1].number: must be unique, 1 is there already",
         ),
     ],

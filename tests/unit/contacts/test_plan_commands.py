@@ -101,7 +101,7 @@ def test_warnings_and_what_is_skipped_are_told_apart_from_the_plan(tmp_path: Pat
     lossy = replace(lossy, contacts=(replace(lossy.contacts[0], samples=(sample,)),))
     path = tmp_path / "lossy.json"
     path.write_bytes(lossy.to_json())
-    warned = "warning: 1 contacts lost light time below a second (up to 0.004000 s)"
+    warned = "warning: 1 contacts lost light time, rounded to whole seconds (by up to 0.004000 s)"
     assert warned in run("export", path, "--format", "ion").stderr
     bad = tmp_path / "bad.ion"
     bad.write_text("a contact +0 +9 1 2 9600\na contact +3 +12 1 2 9600\n")
