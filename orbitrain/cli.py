@@ -17,6 +17,7 @@ from orbitrain.display import Display, show_result
 from orbitrain.learning.outcome import JobError
 from orbitrain.outputs import RunFolder, load_plan, replace_bytes
 from orbitrain.passes_command import passes_command
+from orbitrain.plan_commands import plan_diff, plan_export, plan_import
 from orbitrain.planning import build_plan
 from orbitrain.runtime.clock import SECOND_NS, utc_stamp, wall_s
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
@@ -33,6 +34,9 @@ app = typer.Typer(
 plan_app = typer.Typer(help="Contact plans.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
 app.command("passes")(passes_command)
+plan_app.command("diff")(plan_diff)
+plan_app.command("export")(plan_export)
+plan_app.command("import")(plan_import)
 
 
 class Links(StrEnum):

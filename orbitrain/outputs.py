@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orbitrain.contacts.compact import read_plan
 from orbitrain.contacts.plan import ContactPlan, PlanError
 from orbitrain.results import Entry
 from orbitrain.runtime.clock import SECOND_NS
@@ -127,9 +128,9 @@ class RunFolder:
 
 
 def load_plan(path: Path) -> ContactPlan:
-    """Read a plan file. Raises ScenarioError with one line."""
+    """Read a plan file of either form. Raises ScenarioError with one line."""
     try:
-        return ContactPlan.from_json(path.read_bytes())
+        return read_plan(path.read_bytes())
     except OSError as error:
         raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from None
     except PlanError as error:

@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from orbitrain.contacts.compact import CompactPlan, compact, is_compact
+from orbitrain.contacts.compact import compact
 from orbitrain.contacts.difference import diff
 from orbitrain.contacts.interop import Numbering, RateUnit
 from orbitrain.contacts.interop_hdtn import from_hdtn, to_hdtn
 from orbitrain.contacts.interop_ion import from_ion, to_ion
-from orbitrain.contacts.plan import ContactPlan, PlanError
-from orbitrain.outputs import replace_bytes
+from orbitrain.contacts.plan import PlanError
+from orbitrain.outputs import load_plan, replace_bytes
 from orbitrain.scenario import ScenarioError, load_scenario
 
 
@@ -52,7 +52,7 @@ def plan_diff(
     second: Annotated[Path, typer.Argument(metavar="B", help="Another plan file.")],
 ) -> None:
     """Say which contacts appeared (+), vanished (-) or moved (~) from plan A to plan B."""
-    for line in diff(_plan_in(first), _plan_in(second)).lines():
+    for line in diff(load_plan(first), load_plan(second)).lines():
         print(line)
 
 
@@ -67,7 +67,7 @@ def plan_export(
     ] = None,
 ) -> None:
     """Write a plan for another tool; what it cannot say is told as warnings."""
-    loaded = _plan_in(plan)
+    loaded = load_plan(plan)
     numbering = _numbering_in(nodes) or Numbering.of(loaded.nodes)
     warnings: tuple[str, ...] = ()
     if form is ExportFormat.COMPACT:
@@ -144,13 +144,6 @@ def plan_import(
     else:
         _write(out, "--out", plan.to_json())
         print(f"{out}: {len(plan.contacts)} contacts, {len(plan.nodes)} nodes, sha256 {plan.sha256}")
-
-
-def _plan_in(path: Path) -> ContactPlan:
-    """The plan of a file of either form."""
-    data = _bytes_of(path)
-    with _naming(path):
-        return CompactPlan(data).plan() if is_compact(data) else ContactPlan.from_json(data)
 
 
 def _numbering_in(path: Path | None) -> Numbering | None:

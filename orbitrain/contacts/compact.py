@@ -85,6 +85,11 @@ def is_compact(data: bytes) -> bool:
 # --- writing ------------------------------------------------------------------------------------------------
 
 
+def read_plan(data: bytes) -> ContactPlan:
+    """The plan of a file of either form, JSON or compact. Raises PlanError."""
+    return CompactPlan(data).plan() if is_compact(data) else ContactPlan.from_json(data)
+
+
 def compact(plan: ContactPlan) -> bytes:
     """The plan's compact file; same plan, same bytes (with the same zlib)."""
     number_of = {node.name: index for index, node in enumerate(plan.nodes)}

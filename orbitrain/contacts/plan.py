@@ -220,7 +220,7 @@ class _RateProfile:
         rate_bps = self.rate_bps[index]
         # Past the knot, of `span * before.denominator`:
         allowed = (before.numerator - self.doubled[index] * before.denominator) * span
-        low, high = 0, span + 1  # early enough, too late
+        low, high = 0, span  # early enough, too late
         while high - low > 1:
             middle = (low + high) // 2
             left = 2 * rate_bps * middle * span + slope * middle * middle

@@ -208,18 +208,15 @@ def _earliest_hop(
 def _latest_hop(
     plan: ContactPlan, source: str, destination: str, deadline_ns: int, size_bytes: int, residual: Residual
 ) -> Hop | None:
-    best: Hop | None = None
     for contact in plan.back_from_instant(source, destination, deadline_ns):
-        if best is not None and contact.end_ns <= best.start_ns:
-            break
         busy = residual.busy(contact)
         finish_ns = _latest_finish_ns(contact, deadline_ns)
         start_ns = None if finish_ns is None else _latest_start_ns(contact, finish_ns, size_bytes, busy)
-        if start_ns is not None and (best is None or start_ns > best.start_ns):
+        if start_ns is not None:  # contacts do not overlap: an earlier one begins earlier
             sent = _sent(contact, start_ns, size_bytes, busy)
             assert sent is not None
-            best = Hop(contact, start_ns, sent[1], sent[1] + contact.delay_ns_at(sent[1]))
-    return best
+            return Hop(contact, start_ns, sent[1], sent[1] + contact.delay_ns_at(sent[1]))
+    return None
 
 
 def _sent(

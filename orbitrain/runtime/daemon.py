@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orbitrain.contacts.compact import read_plan
 from orbitrain.contacts.plan import ContactPlan, PlanError
 from orbitrain.core import Core
 from orbitrain.learning.outcome import JobError, JobResult
@@ -120,7 +121,7 @@ def _load_plan(config: NodeConfig, path: Path) -> ContactPlan:
     """Raises ConfigError."""
     file = path.parent / config.plan
     try:
-        plan = ContactPlan.from_json(file.read_bytes())
+        plan = read_plan(file.read_bytes())
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except PlanError as error:

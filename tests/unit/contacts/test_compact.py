@@ -223,6 +223,26 @@ def test_a_contact_that_breaks_a_rule_is_refused_when_it_is_asked_for() -> None:
         read.plan()
 
 
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (struct.pack("<q", -1), r"^blocks\[0\]: must say how many samples"),
+        (struct.pack("<q", 2**62), r"^blocks\[0\]: must hold 4611686018427387904 samples$"),
+        (b"", r"^blocks\[0\]: must say how many samples"),
+        (None, r"^blocks\[0\]: cannot be unpacked"),
+    ],
+)
+def test_a_block_that_is_wrong_is_refused_when_it_is_read(block: bytes | None, message: str) -> None:
+    contact = Contact("sat-1", "hub", "feeder", 1, 9, (Sample(1, 2, 3, 0.0, 1.0),))
+    data = compact(plan_of(contact))
+    old = header(data)["blocks"][0]
+    packed = b"nothing" if block is None else zlib.compress(block)
+    read = CompactPlan(with_header(data[:-old] + packed, lambda head: head.update(blocks=[len(packed)])))
+    assert len(read.links_at("hub", 5)) == 1
+    with pytest.raises(PlanError, match=message):
+        read.active_of("hub", 5)
+
+
 def test_a_stated_digest_of_another_plan_is_refused_when_all_is_read() -> None:
     data = with_header(compact(many()), lambda head: head.update(sha256="0" * 64))
     with pytest.raises(PlanError, match=r"^sha256: must be the digest of the plan"):

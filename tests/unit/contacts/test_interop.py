@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orbitrain.contacts.interop import Imported, Numbered, Numbering, RateUnit
+from orbitrain.contacts.interop import Imported, Numbered, Numbering, RateUnit, whole_seconds
 from orbitrain.contacts.interop_hdtn import from_hdtn, to_hdtn
 from orbitrain.contacts.interop_ion import from_ion, to_ion
 from orbitrain.contacts.plan import Contact, ContactPlan, PlanError, PlanNode, Sample
@@ -116,6 +116,10 @@ def test_a_varying_rate_becomes_its_mean_and_what_does_not_fit_is_left_out() -> 
         "1 contacts lost light time, rounded to whole seconds (by up to 0.400000 s)",
         "1 contacts lost their packet loss, which the format does not have",
     )
+
+
+def test_light_time_is_rounded_half_up() -> None:
+    assert [whole_seconds(t) for t in (0, 499_999_999, 500_000_000, 1_499_999_999)] == [0, 0, 1, 1]
 
 
 # --- round trips ------------------------------------------------------------------------------------------

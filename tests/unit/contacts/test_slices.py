@@ -152,6 +152,9 @@ def test_a_contact_of_both_plans_at_the_seam_goes_on_as_one() -> None:
     (joined,) = plan.between("sat-0", "hub")
     assert (joined.start_ns, joined.end_ns) == (0, 30)
     assert [joined.delay_ns_at(t) for t in (0, 11, 12, 29)] == [10, 10, 40, 40]
+    ramp = plan_of(contact("sat-0", "hub", 10, 20, 0, 100))
+    (joined,) = spliced(ramp, new, 12).between("sat-0", "hub")
+    assert [joined.delay_ns_at(t) for t in (10, 11, 12, 29)] == [0, 10, 40, 40]
     assert [(c.start_ns, c.end_ns) for c in plan.between("sat-1", "hub")] == [(0, 12)]
     assert [(c.start_ns, c.end_ns) for c in plan.between("sat-2", "hub")] == [(12, 20)]
 
