@@ -88,8 +88,14 @@ def write_nodes(setting: Setting, folder: RunFolder, sockets: Path, initial: Dig
     folder.nodes.mkdir(exist_ok=True)
     nodes = scenario.nodes()
     files = {name: folder.nodes / f"{name}.toml" for name, _ in nodes}
-    free = _ports(str(folder.path.resolve()))
-    addresses = {name: _kept_address(files[name]) or f"127.0.0.1:{next(free)}" for name, _ in nodes}
+    kept = {name: _kept_address(files[name]) for name, _ in nodes}
+    # A kept address is as free as any other: it must not be given to the node of one that is not.
+    fresh = (
+        address
+        for port in _ports(str(folder.path.resolve()))
+        if (address := f"127.0.0.1:{port}") not in kept.values()
+    )
+    addresses = {name: kept[name] or next(fresh) for name, _ in nodes}
     desks = {name: f"unix:{sockets / name}" for name, _ in nodes}
     for name, kind in nodes:
         peers = {peer: addresses[peer] for peer in setting.plan.neighbours(name)}

@@ -19,11 +19,12 @@ from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
 from orbitrain.testbed.calibration import calibrate
 from orbitrain.testbed.deployment import bus_endpoint, socket_folder, write_nodes
-from orbitrain.testbed.supervisor import Supervisor
+from orbitrain.testbed.supervisor import DaemonFailed, Supervisor
 from orbitrain.transport.bus import Subscriber
 from orbitrain.transport.rpc import LinkDown, OperatorClient, PeerRefused
 from orbitrain.transport.store.archive import Archive
 from orbitrain.transport.store.blobs import BlobStore
+from orbitrain.transport.store.errors import StoreError
 from orbitrain.transport.store.journal import Journal
 from orbitrain.virtual import Setting, workshop
 
@@ -147,13 +148,18 @@ class _Run:
             raise Interrupted
 
     def _resumed_ns(self) -> int:
-        """Where a run goes on: its latest committed time; 0 for a new one."""
+        """Where a run goes on: its latest committed time; 0 for a new one. Raises DaemonFailed."""
         latest = ClockFile.read(self._folder.clock).committed_ns if self._folder.clock.exists() else 0
         for name, _ in self._setting.scenario.nodes():
             path = journal_path(self._folder.nodes / name)
             if path.exists():
-                with Journal(path, "normal") as journal:
-                    latest = max(latest, journal.load().committed_ns)
+                try:
+                    with Journal(path, "normal") as journal:
+                        latest = max(latest, journal.load().committed_ns)
+                except StoreError as error:
+                    raise DaemonFailed(
+                        f"{error}; delete {path.parent} and {name} begins anew, from what the others have"
+                    ) from None
         return latest
 
     async def _listen(self, subscriber: Subscriber) -> None:

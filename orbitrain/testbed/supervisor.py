@@ -100,9 +100,7 @@ class Supervisor:
             quick = wall_s() - started_s < QUICK_S
             child.quick_crashes = child.quick_crashes + 1 if quick else 0
             if child.quick_crashes >= CRASHES_MAX or (code == 2 and not child.ready.is_set()):
-                raise DaemonFailed(
-                    f"{child.name} ended with {code}: {_last_line(child.log)} (see {child.log})"
-                )
+                raise DaemonFailed(f"{child.name} ended with {code}: {_last_words(child)} (see {child.log})")
             self.restarts += 1
             await asyncio.sleep(BACK_OFF_S * child.quick_crashes)
 
@@ -188,9 +186,11 @@ def _runs(pid: int, config: Path) -> bool:
     return str(config).encode() in command
 
 
-def _last_line(log: Path) -> str:
+def _last_words(child: _Child) -> str:
+    """The daemon's own last complaint; without one the last line of its log, which may be a library's."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = child.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         return ""
-    return lines[-1][:300] if lines else ""
+    own = [line for line in lines if line.startswith(f"{child.kind}-node: ")]
+    return (own or lines or [""])[-1][:300]

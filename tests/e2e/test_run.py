@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,6 +155,24 @@ def test_links_that_are_not_there_yet_are_refused_in_one_line(links: str, lab: L
     assert len(refused.complained.splitlines()) == 1
     assert f"--links: {links}" in refused.complained
     assert not (lab.folder / "runs").exists()
+
+
+def test_a_journal_that_cannot_be_read_ends_a_run_in_one_line(lab: Lab) -> None:
+    run = Run(lab, place_scenario(lab.folder / "scenario"), lab.folder / "out")
+    program = run.start()
+    journal = run.state("sat-0") / "journal.sqlite"
+    wait_until("sat-0 has a journal", journal.exists)
+    program.signal(signal.SIGINT)
+    assert program.wait() == 130
+    for path in journal.parent.glob("journal.sqlite*"):
+        path.unlink()
+    journal.write_bytes(b"no database " * 1000)
+    program = run.start()
+    assert program.wait() == 1
+    assert len(program.complained.splitlines()) == 1
+    assert str(journal) in program.complained
+    # It says what helps: a node that has lost its disk gets back what it needs.
+    assert f"delete {journal.parent}" in program.complained
 
 
 # ---------------------------------------------------------------------------------------------- agreement
