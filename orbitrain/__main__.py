@@ -7,6 +7,8 @@ def main() -> None:
     """Run the command, or say in one line what a light install lacks for it."""
     try:
         from orbitrain.cli import main as command
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("orbitrain"):
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import count
 from typing import Any, Protocol
 
 from orbitrain.machine import Digest, RemoteProtocolError
@@ -179,21 +180,27 @@ def designated(
 ) -> tuple[str | None, str]:
     """The satellite that takes a mixing round's model along at this time, and why.
 
-    The plan designates the one that reaches the next region first. Should it be lost, nobody can tell: so
-    once its delivery is past, the next to arrive takes a copy, and so on for as long as the region keeps the
-    model. Copies end at arrival.
+    The plan designates the one that reaches the next region first. Should it be lost, nobody can tell: so of
+    the services that begin after its delivery, the one whose satellite arrives first takes a copy, and so on
+    for as long as the region keeps the model. A satellite thus knows at the beginning of its service whether
+    it is the one. Copies end at arrival.
     """
     target = params.downstream(record.region)
     if target is None:
         return None, "a single region mixes with nobody"
     if record.round + params.delta > params.rounds:
         return None, f"no round of {target} would mix it"
-    ready_ns = record.created_ns
-    copies = 0
-    while (carriage := orbits.carrier(record.region, target, ready_ns)) is not None:
-        if now_ns < carriage.delivery.end_ns:
-            why = "is the first to arrive" if copies == 0 else f"carries copy {copies + 1}"
-            return carriage.satellite, f"{carriage.satellite} {why}"
-        ready_ns = carriage.delivery.end_ns
-        copies += 1
-    return None, f"no satellite of the plan goes from {record.region} to {target}"
+    carriage = orbits.carrier(record.region, target, record.created_ns)
+    if carriage is None:
+        return None, f"no satellite of the plan goes from {record.region} to {target}"
+    why = "is the first to arrive"
+    for copy in count(2):
+        delivered_ns = carriage.delivery.end_ns
+        going_on = orbits.serving(record.region, delivered_ns)
+        following = orbits.carrier(
+            record.region, target, delivered_ns if going_on is None else going_on.end_ns
+        )
+        if following is None or now_ns < following.pickup.start_ns:
+            break
+        carriage, why = following, f"carries copy {copy}"
+    return carriage.satellite, f"{carriage.satellite} {why}"

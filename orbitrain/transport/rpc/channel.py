@@ -203,6 +203,7 @@ class Server:
         try:
             port = server.add_insecure_port(self.address)
         except RuntimeError:
+            await server.stop(None)
             raise AddressInUse(
                 f"{self.address}: cannot be bound: in use by another process, or not an address of this host"
             ) from None

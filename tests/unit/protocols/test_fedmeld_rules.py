@@ -179,10 +179,11 @@ NOBODY = "no satellite of the plan goes from a to b"
     ("created_s", "now_s", "satellite", "reason"),
     [
         (0, 0, "sat-2", "sat-2 is the first to arrive"),  # though sat-1 is there first, it arrives later
-        (0, 69, "sat-2", "sat-2 is the first to arrive"),
-        (0, 70, "sat-3", "sat-3 carries copy 2"),
+        (0, 70, "sat-2", "sat-2 is the first to arrive"),  # delivered, but nobody has come since
+        (0, 119, "sat-2", "sat-2 is the first to arrive"),
+        (0, 120, "sat-3", "sat-3 carries copy 2"),  # from the beginning of its service on
         (0, 189, "sat-3", "sat-3 carries copy 2"),
-        (0, 190, None, NOBODY),
+        (0, 190, "sat-3", "sat-3 carries copy 2"),  # the plan has no further copy
         (5, 5, "sat-2", "sat-2 is the first to arrive"),
         (30, 30, "sat-3", "sat-3 is the first to arrive"),
         (130, 130, None, NOBODY),  # sat-1 is over a again, and never over b
