@@ -98,6 +98,16 @@ class RunFolder:
                 raise ScenarioError(f"{self.path}: --out: another run is going on there") from None
             yield
 
+    def going_on(self) -> bool:
+        """Whether some process runs in the folder."""
+        if not (self.path / "lock").exists():
+            return False
+        try:
+            with self.only_one():
+                return False
+        except ScenarioError:
+            return True
+
     def write_plan(self, plan: ContactPlan) -> None:
         replace_bytes(self.plan, plan.to_json())
 

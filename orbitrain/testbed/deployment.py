@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import shutil
 import socket
 import tempfile
 import tomllib
@@ -31,6 +33,10 @@ LAST_PORT = 32_000
 """Below the range from which systems take ports for outgoing connections."""
 
 
+OWNER = "run"
+"""File in a socket folder that says which run's it is."""
+
+
 def socket_folder(out: Path) -> Path:
     """A private folder for this run's management and telemetry sockets; their paths must be short.
 
@@ -38,13 +44,29 @@ def socket_folder(out: Path) -> Path:
     Raises ScenarioError if somebody else has it.
     """
     name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
-    # Where temporary folders have long names (macOS), /tmp is the shorter place.
-    places = (Path("/tmp"), Path(tempfile.gettempdir()))
-    folder = min(places, key=lambda place: len(str(place))) / f"orbitrain-{name}"
+    folder = _place() / f"orbitrain-{name}"
+    sweep()
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise ScenarioError(f"{folder}: belongs to another user")
+    (folder / OWNER).write_text(str(out.resolve()), encoding="utf-8")
     return folder
+
+
+def _place() -> Path:
+    """Where temporary folders have long names (macOS), /tmp is the shorter place."""
+    return min(Path("/tmp"), Path(tempfile.gettempdir()), key=lambda place: len(str(place)))
+
+
+def sweep() -> None:
+    """Remove the socket folders of runs that were killed and never gone on with."""
+    for folder in _place().glob("orbitrain-*"):
+        with contextlib.suppress(OSError):  # somebody else's, or gone already
+            if folder.stat().st_uid != os.getuid():
+                continue
+            run = RunFolder(Path((folder / OWNER).read_text(encoding="utf-8")))
+            if not run.going_on():
+                shutil.rmtree(folder)
 
 
 def bus_endpoint(sockets: Path) -> str:

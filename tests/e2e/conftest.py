@@ -1,4 +1,4 @@
-"""No end-to-end test leaves a process behind."""
+"""No end-to-end test leaves a process or a folder of sockets behind."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orbitrain.testbed.deployment import sweep
 from tests.e2e.lab import Lab
 
 
@@ -16,3 +17,4 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     here = Lab(tmp_path)
     yield here
     here.leave()
+    sweep()
