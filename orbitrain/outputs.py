@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from orbitrain.contacts.plan import ContactPlan, PlanError
 from orbitrain.results import Entry
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import ScenarioError
+
+LOCK_TRIES = 5
+LOCK_WAIT_S = 0.1
+"""A run that starts elsewhere may hold the lock for a moment, to see whether this one was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +97,15 @@ class RunFolder:
     def only_one(self) -> Iterator[None]:
         """Raises ScenarioError while another process runs in the folder."""
         with (self.path / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ScenarioError(f"{self.path}: --out: another run is going on there") from None
+            for _ in range(LOCK_TRIES):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    threading.Event().wait(LOCK_WAIT_S)
+            else:
+                raise ScenarioError(f"{self.path}: --out: another run is going on there")
             yield
-
-    def going_on(self) -> bool:
-        """Whether some process runs in the folder."""
-        if not (self.path / "lock").exists():
-            return False
-        try:
-            with self.only_one():
-                return False
-        except ScenarioError:
-            return True
 
     def write_plan(self, plan: ContactPlan) -> None:
         replace_bytes(self.plan, plan.to_json())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import socket
 import tempfile
 import tomllib
@@ -65,8 +64,23 @@ def sweep() -> None:
             if folder.stat().st_uid != os.getuid():
                 continue
             run = RunFolder(Path((folder / OWNER).read_text(encoding="utf-8")))
-            if not run.going_on():
-                shutil.rmtree(folder)
+            if not run.path.is_dir():
+                remove(folder)
+                continue
+            with contextlib.suppress(ScenarioError), run.only_one():
+                remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove a socket folder, its owner's name last: a daemon that is ending may take its own socket away.
+
+    Raises OSError.
+    """
+    for path in folder.iterdir():
+        if path.name != OWNER:
+            path.unlink(missing_ok=True)
+    (folder / OWNER).unlink(missing_ok=True)
+    folder.rmdir()
 
 
 def bus_endpoint(sockets: Path) -> str:

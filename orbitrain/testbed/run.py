@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import signal
@@ -18,7 +19,7 @@ from orbitrain.results import Entry, aggregates, summarise, until_the_end
 from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
 from orbitrain.testbed.calibration import calibrate
-from orbitrain.testbed.deployment import bus_endpoint, socket_folder, write_nodes
+from orbitrain.testbed.deployment import bus_endpoint, remove, socket_folder, write_nodes
 from orbitrain.testbed.supervisor import DaemonFailed, Supervisor
 from orbitrain.transport.bus import Subscriber
 from orbitrain.transport.rpc import LinkDown, OperatorClient, PeerRefused
@@ -72,7 +73,8 @@ def run_daemons(setting: Setting, folder: RunFolder, rate: float, say: News) -> 
             nodes = [(name, kind, files[name].resolve()) for name, kind in setting.scenario.nodes()]
             return asyncio.run(_Run(setting, folder, sockets, Supervisor(nodes), say).run(rate))
         finally:
-            shutil.rmtree(sockets, ignore_errors=True)
+            with contextlib.suppress(OSError):  # what is left is swept by the next run
+                remove(sockets)
 
 
 class _Run:
