@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
-from orbitrain.contacts.plan import Contact
+from orbitrain.contacts.contact import Contact
 from orbitrain.machine import Acknowledged, Digest, Fate, LocalProtocolError, Undelivered
 
 ENVELOPE_BYTES = 256

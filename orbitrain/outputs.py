@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from orbitrain.contacts.compact import read_plan
-from orbitrain.contacts.plan import ContactPlan, PlanError
+from orbitrain.contacts.contact import PlanError
+from orbitrain.contacts.plan import ContactPlan
 from orbitrain.results import Entry
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import ScenarioError

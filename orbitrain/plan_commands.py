@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 
 from orbitrain.contacts.compact import compact
+from orbitrain.contacts.contact import PlanError
 from orbitrain.contacts.difference import diff
 from orbitrain.contacts.interop import Numbering, RateUnit
 from orbitrain.contacts.interop_hdtn import from_hdtn, to_hdtn
 from orbitrain.contacts.interop_ion import from_ion, to_ion
-from orbitrain.contacts.plan import PlanError
 from orbitrain.outputs import load_plan, replace_bytes
 from orbitrain.scenario import ScenarioError, load_scenario
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from orbitrain.contacts.plan import LINK_CLASSES
+from orbitrain.contacts.contact import LINK_CLASSES
 from orbitrain.core import Event
 from orbitrain.machine import Digest
 

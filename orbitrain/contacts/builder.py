@@ -17,6 +17,7 @@ from typing import Final
 
 import numpy as np
 
+from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.elements import FIRST_CATALOGUE_NUMBER, Satellite, Shell, satellites_of
 from orbitrain.contacts.finder import LONGEST_STEP_S, Pass, find_passes
 from orbitrain.contacts.geometry import (
@@ -28,7 +29,7 @@ from orbitrain.contacts.geometry import (
     range_km,
     tracks,
 )
-from orbitrain.contacts.plan import PLAN_VERSION, Contact, ContactPlan, PlanNode, Sample
+from orbitrain.contacts.plan import PLAN_VERSION, ContactPlan, PlanNode
 
 # A fortieth of the shortest delay from 550 km, and what the timers of a link shaper can follow.
 DELAY_TOLERANCE_NS: Final = 50_000

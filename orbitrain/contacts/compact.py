@@ -39,18 +39,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from orbitrain.contacts.plan import (
-    LINK_CLASSES,
-    NODE_KINDS,
-    ActiveIndex,
-    Contact,
-    ContactPlan,
-    LinkClass,
-    PlanError,
-    PlanNode,
-    Sample,
-    check_contact,
-)
+from orbitrain.contacts.contact import LINK_CLASSES, Contact, LinkClass, PlanError, Sample, check_contact
+from orbitrain.contacts.plan import NODE_KINDS, ActiveIndex, ContactPlan, PlanNode
 
 MAGIC: Final = b"ORBPLAN\x01"
 PROFILES_A_BLOCK: Final = 64  # some 20 kB: read in a third of a millisecond, enough for zlib to learn from

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from orbitrain.contacts.plan import Contact, ContactPlan, PlanNode
+from orbitrain.contacts.contact import Contact
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 
 _NS_PER_US = 1_000
 

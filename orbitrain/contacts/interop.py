@@ -19,18 +19,8 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
-from orbitrain.contacts.plan import (
-    LARGEST_INTEGER,
-    NODE_KINDS,
-    PLAN_VERSION,
-    Contact,
-    ContactPlan,
-    LinkClass,
-    NodeKind,
-    PlanError,
-    PlanNode,
-    Sample,
-)
+from orbitrain.contacts.contact import LARGEST_INTEGER, Contact, LinkClass, PlanError, Sample
+from orbitrain.contacts.plan import NODE_KINDS, PLAN_VERSION, ContactPlan, NodeKind, PlanNode
 
 NS_PER_S: Final = 1_000_000_000
 

@@ -17,6 +17,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
+from orbitrain.contacts.contact import PlanError
 from orbitrain.contacts.interop import (
     NO_EPOCH,
     NO_SCENARIO_SHA256,
@@ -38,7 +39,7 @@ from orbitrain.contacts.interop import (
     utc,
     whole_seconds,
 )
-from orbitrain.contacts.plan import ContactPlan, PlanError
+from orbitrain.contacts.plan import ContactPlan
 
 # Seconds that are this many are counted from 1970: they would be 32 years of a run.
 UNIX_TIMES_FROM_S: Final = 1_000_000_000

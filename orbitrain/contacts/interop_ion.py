@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 
+from orbitrain.contacts.contact import PlanError
 from orbitrain.contacts.interop import (
     NO_EPOCH,
     NO_SCENARIO_SHA256,
@@ -43,7 +44,7 @@ from orbitrain.contacts.interop import (
     utc,
     whole_seconds,
 )
-from orbitrain.contacts.plan import ContactPlan, NodeKind, PlanError
+from orbitrain.contacts.plan import ContactPlan, NodeKind
 
 _ABSOLUTE = re.compile(r"(\d{4})/(\d\d)/(\d\d)-(\d\d):(\d\d):(\d\d)", re.ASCII)
 _RELATIVE = re.compile(r"\+(\d{1,12})", re.ASCII)

@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from orbitrain.contacts.plan import Contact, ContactPlan, Window
+from orbitrain.contacts.contact import Contact
+from orbitrain.contacts.plan import ContactPlan, Window
 
 _NS_PER_S = 1_000_000_000
 

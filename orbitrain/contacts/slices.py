@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orbitrain.contacts.compact import CompactPlan
-from orbitrain.contacts.plan import Contact, ContactPlan
+from orbitrain.contacts.contact import Contact
+from orbitrain.contacts.plan import ContactPlan
 
 
 def slice_for(plan: ContactPlan | CompactPlan, node: str, devices: Sequence[str] = ()) -> ContactPlan:

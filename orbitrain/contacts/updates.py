@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orbitrain.contacts.plan import Contact, ContactPlan
+from orbitrain.contacts.contact import Contact
+from orbitrain.contacts.plan import ContactPlan
 
 
 def replaces(current: ContactPlan, offered: ContactPlan) -> tuple[bool, str]:

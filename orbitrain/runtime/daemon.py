@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from orbitrain.contacts.compact import read_plan
-from orbitrain.contacts.plan import ContactPlan, PlanError
+from orbitrain.contacts.contact import PlanError
+from orbitrain.contacts.plan import ContactPlan
 from orbitrain.core import Core
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.machine import LocalProtocolError, Machine

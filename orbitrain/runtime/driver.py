@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from orbitrain.contacts.plan import Contact, ContactPlan
+from orbitrain.contacts.contact import Contact
+from orbitrain.contacts.plan import ContactPlan
 from orbitrain.core import Arrival, Core, Event, Job, Step
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.machine import (

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from orbitrain.contacts.plan import Contact, ContactPlan, PlanNode, Sample
+from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.learning.tensors import encode_tensors
 from orbitrain.results import Entry
 from orbitrain.runtime.clock import SECOND_NS, ClockFile, unix_ns

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from orbitrain.contacts.plan import Contact, ContactPlan, PlanNode, Sample
+from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.core import Event, Job, canonical_json
 from orbitrain.machine import Digest
 from orbitrain.protocols import fedmeld

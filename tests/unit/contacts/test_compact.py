@@ -21,14 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbitrain.contacts.compact import MAGIC, PROFILES_A_BLOCK, CompactPlan, compact, is_compact
-from orbitrain.contacts.plan import (
-    LARGEST_INTEGER,
-    Contact,
-    ContactPlan,
-    PlanError,
-    PlanNode,
-    Sample,
-)
+from orbitrain.contacts.contact import LARGEST_INTEGER, Contact, PlanError, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 
 NODES = (
     PlanNode("sat-0", "satellite"),

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orbitrain.contacts.contact import Contact, PlanError, Sample
 from orbitrain.contacts.interop import Imported, Numbered, Numbering, RateUnit, whole_seconds
 from orbitrain.contacts.interop_hdtn import from_hdtn, to_hdtn
 from orbitrain.contacts.interop_ion import from_ion, to_ion
-from orbitrain.contacts.plan import Contact, ContactPlan, PlanError, PlanNode, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 
 NODES = (PlanNode("sat-0", "satellite"), PlanNode("sat-1", "satellite"), PlanNode("quito-0", "device"))
 SECOND = 10**9

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orbitrain.contacts.plan import ActiveIndex, Contact, ContactPlan, PlanError, PlanNode, Sample
+from orbitrain.contacts.contact import Contact, PlanError, Sample
+from orbitrain.contacts.plan import ActiveIndex, ContactPlan, PlanNode
 
 NODES = (PlanNode("sat-0", "satellite"), PlanNode("sat-1", "satellite"), PlanNode("quito-0", "device"))
 NAMES = tuple(node.name for node in NODES)

@@ -12,7 +12,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from orbitrain.contacts.compact import CompactPlan
-from orbitrain.contacts.plan import Contact, ContactPlan, PlanNode, Sample
+from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.plan_commands import plan_diff, plan_export, plan_import
 from orbitrain.scenario import ScenarioError
 

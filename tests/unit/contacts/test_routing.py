@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orbitrain.contacts.plan import Contact, ContactPlan, PlanNode, Sample
+from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.contacts.routing import Hop, Residual, Route, earliest_arrival, latest_departure
 
 NAMES = ("a", "b", "c", "d")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbitrain.contacts.plan import Contact, ContactPlan, PlanNode, Sample
+from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.contacts.serving import Carriage, Service, ServiceTimeline, earliest_carrier, views_of_region
 
 DURATION_NS = 60

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbitrain.contacts.compact import CompactPlan, compact
-from orbitrain.contacts.plan import Contact, ContactPlan, PlanNode, Sample
+from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.contacts.serving import ServiceTimeline
 from orbitrain.contacts.slices import slice_for
 from orbitrain.contacts.updates import replaces, spliced

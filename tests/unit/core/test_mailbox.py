@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orbitrain.contacts.plan import Contact, Sample
+from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.machine import NEVER_NS, Acknowledged, Fate, Lane, LocalProtocolError, Undelivered
 from orbitrain.mailbox import Letter, Mark, Marks, Outbox, Outcome, flight, settle
 
