@@ -1,6 +1,7 @@
-"""How fast passes are found, beside Skyfield on the same machine in the same run, and whether they agree.
+"""How fast passes and inter-satellite windows are found, beside Skyfield on the same machine in the same run,
+and whether they agree.
 
-    .venv/bin/python bench/contacts.py [--quick]
+    .venv/bin/python bench/contacts.py [--quick] [--only passes|isl]
 
 The full size is 1,584 satellites (D:550:53.0:1584/22/17) over 100 sites for 24 hours; --quick is a hundredth
 of it. Skyfield takes minutes for that, so it does a sample of the same satellites and sites, and times are
@@ -15,6 +16,12 @@ Ours is everything from elements to passes; another line adds the highest elevat
 each pass, as `orbitrain passes` shows them (over a fifth of the sites, scaled). Propagation is shared by all
 sites, so ratios grow with their number. Seconds are of processor time, so that other work on the machine
 disturbs the ratios less; nothing here uses more than one thread.
+
+Inter-satellite windows are of 1,584 satellites (D:550:53.0:1584/72/17) for 24 hours, neighbours in their
+plane and all pairs of adjacent planes, by all rules. The peer, for a sample of the same pairs, is what one
+writes first: Skyfield's ITRS positions and velocities on a grid of 10 s, every rule in numpy at every point
+of it for pair after pair, edges by a straight line between grid points (ours are refined, and nothing shorter
+than the grid is missed). Peak memory is of the process so far: --only keeps the two apart.
 """
 
 from __future__ import annotations
@@ -30,11 +37,14 @@ from typing import Any
 
 import numpy as np
 from skyfield.api import EarthSatellite, load, wgs84
+from skyfield.framelib import itrs
 
 from orbitrain.contacts.elements import Satellite, Shell, satellites_of
 from orbitrain.contacts.finder import LONGEST_STEP_S, Passes, find_all_passes
 from orbitrain.contacts.geometry import Site, tracks
+from orbitrain.contacts.isl import IslRules, IslWindows, find_isl
 from orbitrain.contacts.passes import highest_and_nearest
+from orbitrain.contacts.planes import Pairs, Planes
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 DAY_S = 86_400.0
@@ -43,6 +53,10 @@ TUNED_STEP_S = 20
 # find_events stops searching at half a second; an event nearer to an end of the window than this may be on
 # either side of it.
 SAME_S = 0.6
+
+RULES = IslRules(80.0, 5_000.0, 3.0, 0.1, 50.0)
+PLAIN_STEP_S = 10
+EARTH_TURN = np.array([0.0, 0.0, 7.2921150e-5])
 
 
 def sites_of(count: int) -> list[Site]:
@@ -136,10 +150,128 @@ def differences(
     return count, unmatched, worst_s
 
 
+def time_plain_isl(
+    satellites: Sequence[Satellite], pairs: Pairs, all_satellites: int, all_pairs: int
+) -> tuple[float, list[list[tuple[float, float]]]]:
+    """Seconds per pair (placing charged as for the full size), and the windows of each pair."""
+    timescale = load.timescale(builtin=True)
+    grid_s = np.arange(0, int(DAY_S) + 1, PLAIN_STEP_S)
+    grid = timescale.utc(EPOCH.year, EPOCH.month, EPOCH.day, 0, 0, grid_s)
+    wanted = sorted({*pairs.first.tolist(), *pairs.second.tolist()})
+    started = time.process_time()
+    flown = {}
+    for index in wanted:
+        flyer = EarthSatellite.from_satrec(satellites[index].satrec, timescale)
+        position, velocity = flyer.at(grid).frame_xyz_and_velocity(itrs)
+        flown[index] = (
+            position.km.T,
+            velocity.km_per_s.T,
+            np.abs(wgs84.latlon_of(flyer.at(grid))[0].degrees),
+        )
+    placed_s = (time.process_time() - started) / len(wanted)
+    started = time.process_time()
+    windows = []
+    for first, second, intra in zip(
+        *(c.tolist() for c in (pairs.first, pairs.second, pairs.intra)), strict=True
+    ):
+        margin = plain_margin(flown[first], flown[second], intra)
+        left = np.flatnonzero((margin[1:] > 0) != (margin[:-1] > 0))
+        edges = (grid_s[left] + PLAIN_STEP_S * margin[left] / (margin[left] - margin[left + 1])).tolist()
+        edges = [0.0] * bool(margin[0] > 0) + edges + [DAY_S] * bool(margin[-1] > 0)
+        windows.append(list(zip(edges[::2], edges[1::2], strict=True)))
+    return (time.process_time() - started) / len(windows) + placed_s * all_satellites / all_pairs, windows
+
+
+def plain_margin(one: tuple[Any, ...], other: tuple[Any, ...], intra: bool) -> Any:
+    """The least of what is left of each limit, as a share of it, at every grid point."""
+    (a, va, north_a), (b, vb, north_b) = one, other
+    line, moving = b - a, vb - va
+    distance = np.linalg.norm(line, axis=1)
+    radius = np.array([6378.137, 6378.137, 6356.752]) + RULES.clearance_km
+    p, q = a / radius, b / radius
+    along = np.clip(-np.sum(p * (q - p), axis=1) / np.sum((q - p) ** 2, axis=1), 0.0, 1.0)
+    lowest = np.linalg.norm(p + along[:, np.newaxis] * (q - p), axis=1)
+    shares = [lowest - 1.0, 1.0 - distance / RULES.longest_km]
+    if not intra:
+        shares.append(1.0 - np.abs(np.sum(line * moving, axis=1)) / distance / RULES.range_rate_km_per_s)
+        direction = line / distance[:, np.newaxis]
+        for at, velocity in ((a, va), (b, vb)):
+            turn = np.cross(at, velocity + np.cross(EARTH_TURN, at)) / np.sum(at * at, axis=1)[:, np.newaxis]
+            seen = moving - np.cross(turn - EARTH_TURN, line)
+            rate = np.linalg.norm(np.cross(direction, seen), axis=1) / distance
+            shares.append(1.0 - np.degrees(rate) / RULES.angular_rate_degrees_per_s)
+        shares += [1.0 - north / RULES.latitude_cut_degrees for north in (north_a, north_b)]
+    return np.minimum.reduce(shares)
+
+
+def bench_isl(quick: bool) -> None:
+    shell = Shell("sat", 550.0, 53.0, 144, 12, 7) if quick else Shell.from_code("D:550:53.0:1584/72/17")
+    satellites, planes = satellites_of(shell, EPOCH), Planes.of_shells([shell])
+    pairs = planes.ring_pairs().joined(planes.adjacent_pairs())
+    print(
+        f"{len(satellites)} satellites, {len(pairs)} pairs (ring and adjacent planes) x 24 h: clearance "
+        f"{RULES.clearance_km:g} km, range {RULES.longest_km:g} km, {RULES.range_rate_km_per_s:g} km/s, "
+        f"{RULES.angular_rate_degrees_per_s:g} degrees/s, latitude {RULES.latitude_cut_degrees:g} degrees",
+        flush=True,
+    )
+    wall_s, started = time.perf_counter(), time.process_time()
+    windows = find_isl(tracks(satellites, EPOCH, DAY_S, LONGEST_STEP_S), pairs, RULES)
+    ours_s, wall_s = time.process_time() - started, time.perf_counter() - wall_s
+    peak = peak_mib()
+    chosen = slice(0, None, len(pairs) // 60)
+    sample = Pairs(pairs.first[chosen], pairs.second[chosen], pairs.intra[chosen])
+    plain_s, theirs = time_plain_isl(satellites, sample, len(satellites), len(pairs))
+    count, unmatched, worst_s = isl_differences(windows, sample, theirs)
+    print(f"{'':34}{'per pair-day':>18}{'all, scaled':>14}{'plain /':>15}")
+    for name, each_s in (
+        (f"plain, 10 s ({len(sample)} pairs)", plain_s),
+        ("orbitrain", ours_s / len(pairs)),
+    ):
+        print(f"{name:34}{each_s * 1e6:15.1f} us{each_s * len(pairs):12.1f} s{plain_s / each_s:14.1f}x")
+    print(
+        f"orbitrain: {len(windows)} windows in {ours_s:.2f} s (with propagation; {wall_s:.2f} s on the "
+        f"wall), peak memory {peak:.0f} MiB"
+    )
+    print(f"same windows: {count} of the plain ones, {unmatched} unmatched, at most {worst_s:.2f} s apart")
+
+
+def isl_differences(
+    found: IslWindows, sample: Pairs, theirs: Sequence[Sequence[tuple[float, float]]]
+) -> tuple[int, int, float]:
+    """Windows of the sample, those that only one of both has, and the largest gap of an edge.
+
+    What is shorter than the plain grid's step is not compared.
+    """
+    count, unmatched, worst_s = 0, 0, 0.0
+    for first, second, plain in zip(sample.first.tolist(), sample.second.tolist(), theirs, strict=True):
+        mine = (found.first == first) & (found.second == second)
+        ours = list(zip(found.start_s[mine].tolist(), found.end_s[mine].tolist(), strict=True))
+        a, b = ([w for w in some if w[1] - w[0] > PLAIN_STEP_S] for some in (ours, plain))
+        count += len(b)
+        if len(a) != len(b):
+            unmatched += abs(len(a) - len(b))
+        elif a:
+            worst_s = max(worst_s, float(np.abs(np.array(a) - np.array(b)).max()))
+    return count, unmatched, worst_s
+
+
+def peak_mib() -> float:
+    unit = 1 << (20 if sys.platform == "darwin" else 10)  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Passes per second, beside Skyfield.")
+    parser = argparse.ArgumentParser(description="Passes and inter-satellite windows, beside Skyfield.")
     parser.add_argument("--quick", action="store_true", help="a hundredth of the full size")
-    quick = parser.parse_args().quick
+    parser.add_argument("--only", choices=("passes", "isl"), help="one of both")
+    arguments = parser.parse_args()
+    if arguments.only != "isl":
+        bench_passes(arguments.quick)
+    if arguments.only != "passes":
+        bench_isl(arguments.quick)
+
+
+def bench_passes(quick: bool) -> None:
     shell = Shell("sat", 550.0, 53.0, 144, 12, 7) if quick else Shell.from_code("D:550:53.0:1584/22/17")
     satellites, sites = satellites_of(shell, EPOCH), sites_of(10 if quick else 100)
     size = len(satellites) * len(sites)
@@ -154,8 +286,7 @@ def main() -> None:
     found = find_all_passes(flown, sites)
     ours_s, wall_s = time.process_time() - started, time.perf_counter() - wall_s
     passes = sum(len(over.satellite) for over in found)
-    unit = 1 << (20 if sys.platform == "darwin" else 10)  # bytes there, kilobytes elsewhere
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    peak = peak_mib()
 
     every_satellite, every_site = (12, 2) if quick else (80, 5)
     started = time.process_time()
@@ -184,7 +315,7 @@ def main() -> None:
         print(f"{name:34}{each_s * 1e6:15.1f} us{each_s * size:12.1f} s{against}")
     print(
         f"orbitrain: {passes} passes in {ours_s:.2f} s (propagation {flown_s:.2f} s; {wall_s:.2f} s on the "
-        f"wall), peak memory {peak_mib:.0f} MiB"
+        f"wall), peak memory {peak:.0f} MiB"
     )
     print(f"same passes: {count} edges of find_events, {unmatched} unmatched, at most {worst_s:.2f} s apart")
 

@@ -13,7 +13,8 @@ positive in view, smooth, of known slope. Three stages, each for all satellites 
    orbits, with several culminations in a pass) are found alike.
 3. Refine each edge to a microsecond with the interpolated positions.
 
-Passes in progress at the start or end of the window are clipped to it.
+Passes in progress at the start or end of the window are clipped to it. Where a site has an azimuth mask, this
+is done for the lowest elevation in view in any direction, and `masks` cuts the passes to what is above it.
 """
 
 from __future__ import annotations
@@ -24,14 +25,31 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from orbitrain.contacts.crossings import (
+    GOLDEN,
+    SECTIONS,
+    Booleans,
+    Brackets,
+    Spans,
+    highest,
+    refined,
+)
 from orbitrain.contacts.geometry import PADDING, Floats, Integers, Site, SiteFrame, Tracks, dot
+from orbitrain.contacts.masks import cut
+
+__all__ = [
+    "GOLDEN",
+    "LONGEST_STEP_S",
+    "SECTIONS",
+    "Pass",
+    "Passes",
+    "find_all_passes",
+    "find_passes",
+]
 
 # 60 s is at most 5.3 degrees of arc, of the lowest perigee; the interpolation of the tracks is made for it.
 LONGEST_STEP_S: Final = 60.0
-
-Booleans = npt.NDArray[np.bool_]
 
 # The plumb line of the ellipsoid passes the centre at up to 21.5 km; the rest is for single precision.
 _PLUMB_KM: Final = 25.0
@@ -41,15 +59,6 @@ _BEND_KM: Final = 2.0
 # Memory of the culling bound: 16 bytes for each of so many satellites times grid points at once (4 MB, so
 # that it stays in the cache from one site to the next).
 _CULLED_AT_ONCE: Final = 1 << 18
-
-# A step as small as this, along a slope known to a few per cent, ends within a microsecond.
-_EDGE_S: Final = 1e-5
-# After so many, every other step is a halving, and 60 s / 2^26 is a microsecond.
-_SECANTS: Final = 8
-_STEPS: Final = 60
-# Golden section: 60 s * 0.618^30 is 3e-5 s, which a flat top does not feel (1e-10 km).
-SECTIONS: Final = 30
-GOLDEN: Final = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +82,8 @@ class Passes:
 def find_passes(tracks: Tracks, site: Site) -> tuple[Pass, ...]:
     """All passes of all satellites over one site within the tracks, ordered by (satellite, start).
 
-    Edges are within a microsecond of the interpolated elevation's crossing of the mask. ValueError when the
-    tracks' step is above 60 s.
+    Edges are within a microsecond of the interpolated elevation's crossing of the mask; for what an azimuth
+    mask adds see `masks.cut`. ValueError when the tracks' step is above 60 s.
     """
     (found,) = find_all_passes(tracks, [site])
     columns = (found.satellite.tolist(), found.start_s.tolist(), found.end_s.tolist())
@@ -87,10 +96,14 @@ def find_all_passes(tracks: Tracks, sites: Sequence[Site]) -> list[Passes]:
         raise ValueError(f"tracks: step_s must be at most {LONGEST_STEP_S:g}, not {tracks.step_s}")
     frames = [SiteFrame.of(site) for site in sites]
     near = _near(tracks, sites, frames)
-    return [
-        _passes(_Heights(tracks, frame, math.sin(math.radians(site.mask_degrees))), points)
-        for site, frame, points in zip(sites, frames, near, strict=True)
-    ]
+    found = []
+    for site, frame, points in zip(sites, frames, near, strict=True):
+        passes = _passes(_Heights(tracks, frame, math.sin(math.radians(site.lowest_mask_degrees))), points)
+        if site.mask:
+            spans = cut(tracks, site, Spans(passes.satellite, passes.start_s, passes.end_s))
+            passes = Passes(spans.owner, spans.start_s, spans.end_s)
+        found.append(passes)
+    return found
 
 
 # --- 1. cull ----------------------------------------------------------------------------------------------
@@ -104,7 +117,7 @@ def _near(tracks: Tracks, sites: Sequence[Site], frames: Sequence[SiteFrame]) ->
     exactly so on a sphere. Neither side changes faster than the satellite flies.
     """
     found: list[list[Integers]] = [[] for _ in sites]
-    masks = sorted({site.mask_degrees for site in sites})
+    masks = sorted({site.lowest_mask_degrees for site in sites})
     site_km = max((float(np.linalg.norm(frame.position_km)) for frame in frames), default=0.0)
     ups = [np.append(frame.up, -1.0).astype(np.float32) for frame in frames]
     levels = [float(frame.up @ frame.position_km) for frame in frames]
@@ -123,7 +136,7 @@ def _near(tracks: Tracks, sites: Sequence[Site], frames: Sequence[SiteFrame]) ->
             reach_km = np.sqrt(np.maximum(radius_km**2 - (site_km * cosine) ** 2, 0.0)) - site_km * sine
             bound[3] = (sine * reach_km - slack_km).reshape(-1)
             for index, site in enumerate(sites):
-                if site.mask_degrees == mask:
+                if site.lowest_mask_degrees == mask:
                     height = np.einsum("i,in->n", ups[index], bound)  # starts no threads, see `dot`
                     points = np.flatnonzero(height >= levels[index])
                     found[index].append(points + first * tracks.points)
@@ -158,18 +171,6 @@ class _Heights:
         return height
 
 
-@dataclass(frozen=True, slots=True)
-class _Brackets:
-    """Intervals with one crossing each, up or down, and where and how steeply it is expected."""
-
-    satellite: Integers
-    low_s: Floats
-    high_s: Floats
-    rises: Booleans
-    guess_s: Floats
-    slope: Floats
-
-
 def _passes(heights: _Heights, points: Integers) -> Passes:
     tracks = heights.tracks
     height, slope = heights.on_grid(points)
@@ -181,8 +182,8 @@ def _passes(heights: _Heights, points: Integers) -> Passes:
     for sign in (1.0, -1.0):
         turns = _turns(tracks.step_s, sign * height, sign * slope, paired)
         found += _hidden(heights, satellite[turns], point[turns], height[turns], height[turns + 1], sign)
-    edges_of = np.concatenate([part.satellite for part in found])
-    edge_s = np.concatenate([_refined(heights, part) for part in found])
+    edges_of = np.concatenate([part.owner for part in found])
+    edge_s = np.concatenate([refined(heights.at, part) for part in found])
     rises = np.concatenate([part.rises for part in found])
     began, ended = satellite[above & (point == 0)], satellite[above & (point == tracks.points - 1)]
     starts = _sorted((began, edges_of[rises]), (np.zeros(len(began)), edge_s[rises]))
@@ -200,7 +201,7 @@ def _sorted(satellite: tuple[Integers, Integers], t_s: tuple[Floats, Floats]) ->
 
 def _plain(
     step_s: float, satellite: Integers, point: Integers, height: Floats, slope: Floats, left: Integers
-) -> _Brackets:
+) -> Brackets:
     # The root of the cubic with F and its slopes at both ends, by Newton from the chord: no positions needed,
     # and some milliseconds from the truth.
     low_km, rise = height[left], height[left + 1] - height[left]
@@ -214,7 +215,7 @@ def _plain(
         )
     tangent = m0 + u * (2.0 * b + 3.0 * u * a)
     start_s = np.multiply(point[left], step_s, dtype=np.float64)
-    return _Brackets(
+    return Brackets(
         satellite[left], start_s, start_s + step_s, rise > 0, start_s + u * step_s, tangent / step_s
     )
 
@@ -232,55 +233,17 @@ def _turns(step_s: float, height: Floats, slope: Floats, paired: Booleans) -> In
 
 def _hidden(
     heights: _Heights, satellite: Integers, point: Integers, low_km: Floats, high_km: Floats, sign: float
-) -> list[_Brackets]:
+) -> list[Brackets]:
     # The two crossings around each extreme that is on the other side of the mask than the grid points.
     before_s = np.multiply(point, heights.tracks.step_s, dtype=np.float64)
     after_s = before_s + heights.tracks.step_s
-    low_s, high_s = before_s, after_s
-    for _ in range(SECTIONS if len(satellite) else 0):
-        inner_s = high_s - GOLDEN * (high_s - low_s)
-        outer_s = low_s + GOLDEN * (high_s - low_s)
-        rises = sign * heights.at(satellite, inner_s) < sign * heights.at(satellite, outer_s)
-        low_s, high_s = np.where(rises, inner_s, low_s), np.where(rises, high_s, outer_s)
-    top_s = (low_s + high_s) / 2.0
+    top_s = highest(lambda owner, t_s: sign * heights.at(owner, t_s), satellite, before_s, after_s)
     top_km = heights.at(satellite, top_s)
     over = sign * top_km > 0
     satellite, before_s, top_s, after_s = satellite[over], before_s[over], top_s[over], after_s[over]
     rise, fall = (top_km - low_km)[over], (high_km - top_km)[over]
     up = np.full(len(satellite), sign > 0)
     return [
-        _Brackets(satellite, before_s, top_s, up, (before_s + top_s) / 2.0, rise / (top_s - before_s)),
-        _Brackets(satellite, top_s, after_s, ~up, (top_s + after_s) / 2.0, fall / (after_s - top_s)),
+        Brackets(satellite, before_s, top_s, up, (before_s + top_s) / 2.0, rise / (top_s - before_s)),
+        Brackets(satellite, top_s, after_s, ~up, (top_s + after_s) / 2.0, fall / (after_s - top_s)),
     ]
-
-
-# --- 3. refine --------------------------------------------------------------------------------------------
-
-
-def _refined(heights: _Heights, brackets: _Brackets) -> Floats:
-    # Newton with the expected slope, then secants; where they leave the bracket, or are slow, it is halved.
-    edge_s = brackets.guess_s.copy()
-    left = np.arange(len(edge_s))
-    satellite, rises, slope = brackets.satellite, brackets.rises, brackets.slope
-    low_s, high_s, t_s = brackets.low_s, brackets.high_s, brackets.guess_s
-    last_s, last_km = t_s, np.zeros(len(t_s))
-    for step in range(_STEPS):
-        if not len(left):
-            break
-        height = heights.at(satellite, t_s)
-        if step:
-            moved_s = t_s - last_s
-            slope = np.divide(height - last_km, moved_s, out=slope.copy(), where=moved_s != 0)
-        before = (height > 0) != rises
-        low_s, high_s = np.where(before, t_s, low_s), np.where(before, high_s, t_s)
-        next_s = t_s - np.divide(height, slope, out=np.zeros_like(height), where=slope != 0)
-        halved = (next_s < low_s) | (next_s > high_s) | ((slope == 0) & (height != 0))
-        if step >= _SECANTS and step % 2:
-            halved[:] = True
-        next_s = np.where(halved, (low_s + high_s) / 2.0, next_s)
-        edge_s[left] = next_s
-        going = np.abs(next_s - t_s) > _EDGE_S
-        left, satellite, rises, slope = left[going], satellite[going], rises[going], slope[going]
-        low_s, high_s, last_s, last_km = low_s[going], high_s[going], t_s[going], height[going]
-        t_s = next_s[going]
-    return edge_s

@@ -41,13 +41,18 @@ _NODE_SCALES: Final = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place on the ground (WGS84) that sees what stands at least `mask_degrees` above its horizon."""
+    """A place on the ground (WGS84) that sees what stands at least `mask_degrees` above its horizon.
+
+    `mask` is what stands in the way: points (azimuth, elevation) in degrees, azimuths ascending, clockwise
+    from true north, linear between and from the last round to the first. What is in view is above both.
+    """
 
     name: str
     latitude_degrees: float
     longitude_degrees: float
     altitude_m: float
     mask_degrees: float
+    mask: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         where = f"site {self.name!r}"
@@ -61,6 +66,21 @@ class Site:
             raise ValueError(f"{where}: altitude_m must be -500 to 100000, not {self.altitude_m}")
         if not 0 <= self.mask_degrees < 90:
             raise ValueError(f"{where}: mask_degrees must be 0 to less than 90, not {self.mask_degrees}")
+        last = -1.0
+        for azimuth, elevation in self.mask:
+            if not 0 <= azimuth < 360 or azimuth <= last:
+                raise ValueError(
+                    f"{where}: mask must have azimuths ascending from 0 to less than 360, "
+                    f"not {azimuth}" + (f" after {last}" if last >= 0 else "")
+                )
+            if not 0 <= elevation < 90:
+                raise ValueError(f"{where}: mask must have elevations of 0 to less than 90, not {elevation}")
+            last = azimuth
+
+    @property
+    def lowest_mask_degrees(self) -> float:
+        """The lowest elevation in view in any direction."""
+        return max(self.mask_degrees, min((elevation for _, elevation in self.mask), default=0.0))
 
 
 @dataclass(frozen=True, slots=True)
