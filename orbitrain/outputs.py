@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import json
 import shutil
@@ -38,6 +39,16 @@ class RunFolder:
     @property
     def plan(self) -> Path:
         return self.path / "plan.json"
+
+    @property
+    def truth(self) -> Path:
+        """The plan that the links follow, where that is another."""
+        return self.path / "truth.json"
+
+    @property
+    def updates(self) -> Path:
+        """When which later plan is believed."""
+        return self.path / "updates.json"
 
     @property
     def clock(self) -> Path:
@@ -148,10 +159,16 @@ def load_plan(path: Path) -> ContactPlan:
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all. Raises OSError."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
     fresh = path.with_name(path.name + ".fresh")
-    fresh.write_bytes(data)
-    fresh.replace(path)
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -104,7 +104,7 @@ IMPURE_NAMES = (
 
 # A daemon is small; what is large is loaded by its worker or by the command on a person's machine.
 DAEMONS = ("satellite_node", "ground_node", "device_node")
-HEAVY = ("torch", "onnxruntime", "sklearn", "scipy", "skyfield", "typer", "rich")
+HEAVY = ("torch", "onnxruntime", "sklearn", "scipy", "skyfield", "sgp4", "matplotlib", "typer", "rich")
 
 
 LOOPS = ("asyncio.get_running_loop", "asyncio.get_event_loop")

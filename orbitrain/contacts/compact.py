@@ -3,20 +3,19 @@
 It holds the same plan as the JSON file, to the last bit, under the same `sha256`. All integers are
 little-endian.
 
-    8 bytes   "ORBPLAN" and the format's number, 1
+    8 bytes   "ORBPLAN" and the format's number, 2
     32 bytes  SHA-256 of everything after these 32 bytes
     4 bytes   length of the header
     header    zlib of JSON: the plan's top-level keys of the JSON file without `contacts`, and `contacts` and
               `profiles` (how many), `columns` and `blocks` (compressed lengths in bytes, in file order)
     columns   zlib each, one number a contact in plan order: start_ns, end_ns, source, destination (indices of
-              `nodes`), class (index of LINK_CLASSES), profile
+              `nodes`), class (index of LINK_CLASSES), profile, margin_ns, confidence (a float); of the last
+              two one has no bytes at all where every contact has what it has when nothing is said (0, 1.0)
     blocks    zlib each, of `PROFILES_A_BLOCK` profiles (the last may have fewer)
 
 A profile is the samples of a contact; contacts with the same samples (the two directions of a pass, the
 devices of one site) share it. A block is the number of samples of each of its profiles, and then of all its
-samples t_ns, delay_ns, rate_bps, loss mean, loss burst. A column of integers is written as differences, each
-modulo 2^64 from the number before; a column of either kind is written byte by byte: first the lowest byte of
-every number, then the next. Both only help zlib.
+samples t_ns, delay_ns, rate_bps, loss mean, loss burst. `contacts.columns` says how columns are written.
 
 Loading reads the columns and checks the digest of the file: that is for damage. A block is read when one of
 its contacts is asked for, and a contact is held to the plan's rules then; `plan()` reads and checks
@@ -31,29 +30,39 @@ import gc
 import hashlib
 import json
 import struct
-import sys
 import zlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
+from orbitrain.contacts.columns import (
+    WORD_BYTES,
+    Block,
+    block_out,
+    fractions_in,
+    fractions_out,
+    integers_in,
+    integers_out,
+    unpacked,
+)
 from orbitrain.contacts.contact import LINK_CLASSES, Contact, LinkClass, PlanError, Sample, check_contact
 from orbitrain.contacts.plan import NODE_KINDS, ActiveIndex, ContactPlan, PlanNode
 
-MAGIC: Final = b"ORBPLAN\x01"
+MAGIC: Final = b"ORBPLAN\x02"
 PROFILES_A_BLOCK: Final = 64  # some 20 kB: read in a third of a millisecond, enough for zlib to learn from
 
 # What a file may make its reader set aside, whatever its header says: some thirty million contacts.
 LARGEST_COLUMN_BYTES: Final = 1 << 28
 _LARGEST_HEADER_BYTES: Final = 1 << 26
-_LARGEST_BLOCK_BYTES: Final = 1 << 26
 
 _BLOCKS_KEPT: Final = 1024  # read blocks that a `CompactPlan` keeps, about 100 MB with all samples made
-_WORD: Final = 8
 _HEAD: Final = struct.Struct("<8s32sI")
-_COLUMNS: Final = ("start_ns", "end_ns", "source", "destination", "class", "profile")
+_COLUMNS: Final = (
+    *("start_ns", "end_ns", "source", "destination", "class", "profile"),
+    *("margin_ns", "confidence"),
+)
 _HEADER_KEYS: Final = {"contacts", "profiles", "columns", "blocks"}
 
 
@@ -65,6 +74,8 @@ class Link(NamedTuple):
     link_class: LinkClass
     start_ns: int
     end_ns: int
+    margin_ns: int = 0
+    confidence: float = 1.0
 
 
 def is_compact(data: bytes) -> bool:
@@ -100,10 +111,15 @@ def compact(plan: ContactPlan) -> bytes:
         array("q", [class_of[contact.link_class] for contact in plan.contacts]),
         profile_of,
     ]
-    packed = [zlib.compress(_integers_out(column)) for column in columns]
+    packed = [zlib.compress(integers_out(column)) for column in columns]
+    margins_ns = array("q", [contact.margin_ns for contact in plan.contacts])
+    packed.append(zlib.compress(integers_out(margins_ns)) if any(margins_ns) else b"")
+    confidences = array("d", [contact.confidence for contact in plan.contacts])
+    unsure = any(map((1.0).__ne__, confidences))
+    packed.append(zlib.compress(fractions_out(confidences)) if unsure else b"")
     every = list(profiles)
     blocks = [
-        zlib.compress(_block_out(every[first : first + PROFILES_A_BLOCK]))
+        zlib.compress(block_out(every[first : first + PROFILES_A_BLOCK]))
         for first in range(0, len(every), PROFILES_A_BLOCK)
     ]
     # The top-level keys as the JSON file has them, those that are there only sometimes included.
@@ -134,33 +150,6 @@ def _without_contacts(plan: ContactPlan) -> ContactPlan:
     )
 
 
-def _block_out(profiles: Sequence[tuple[Sample, ...]]) -> bytes:
-    samples = [sample for profile in profiles for sample in profile]
-    return b"".join(
-        [
-            _integers_out(array("q", [len(profile) for profile in profiles])),
-            _integers_out(array("q", [sample.t_ns for sample in samples])),
-            _integers_out(array("q", [sample.delay_ns for sample in samples])),
-            _integers_out(array("q", [sample.rate_bps for sample in samples])),
-            _planes(array("d", [sample.loss_mean for sample in samples])),
-            _planes(array("d", [sample.loss_burst for sample in samples])),
-        ]
-    )
-
-
-def _integers_out(values: array[int]) -> bytes:
-    # Values are 0 to 2^63 - 1, so that differences fit a signed word.
-    return _planes(array("q", [b - a for a, b in zip([0, *values], values, strict=False)]))
-
-
-def _planes(values: array[int] | array[float]) -> bytes:
-    if sys.byteorder == "big":
-        values = values[:]
-        values.byteswap()
-    data = values.tobytes()
-    return b"".join([data[byte::_WORD] for byte in range(_WORD)])
-
-
 # --- reading ------------------------------------------------------------------------------------------------
 
 
@@ -179,19 +168,24 @@ class CompactPlan:
         self._profiles = _count(head, "profiles")
         lengths = _lengths(head, "columns", len(_COLUMNS))
         blocks = _lengths(head, "blocks", -(-self._profiles // PROFILES_A_BLOCK))
-        columns = []
+        integers: dict[str, array[int]] = {}
+        self._confidences: array[float] | None = None  # as margins: none where all have the default
         for name, length in zip(_COLUMNS, lengths, strict=True):
             packed = self._data[at : at + length]
-            columns.append(_integers_in(_unpacked(packed, self.count * _WORD, f"columns.{name}")))
             at += length
-        self._starts_ns, self._ends_ns, self._sources, self._destinations, self._classes, self._profile_of = (
-            columns
-        )
+            if name == "confidence" and length:
+                self._confidences = fractions_in(self._column(name, packed))
+            elif name != "confidence" and (length or name != "margin_ns"):
+                integers[name] = integers_in(self._column(name, packed))
+        self._starts_ns, self._ends_ns = integers["start_ns"], integers["end_ns"]
+        self._sources, self._destinations = integers["source"], integers["destination"]
+        self._classes, self._profile_of = integers["class"], integers["profile"]
+        self._margins_ns = integers.get("margin_ns")
         self._check_columns()
         self._block_at = list(accumulate(blocks, initial=at))
         if self._block_at[-1] != len(data):
             raise PlanError(f"plan: must end after {self._block_at[-1]} bytes, not {len(data)}")
-        self._blocks: dict[int, _Block] = {}
+        self._blocks: dict[int, Block] = {}
         self._ids = self._grouped()
         self._names = [node.name for node in self.nodes]
         self._number_of = {name: index for index, name in enumerate(self._names)}
@@ -251,17 +245,26 @@ class CompactPlan:
         number = self._number_of.get(node)
         if number is None:
             return []
-        ids, names = self._ids[number], self._names
+        ids = self._ids[number]
+        found = [ids[position] for position in self._index_of(number).at(t_ns)]
+        if self._margins_ns is not None or self._confidences is not None:
+            return [self._link(index) for index in found]
+        names, sources, destinations = self._names, self._sources, self._destinations
+        classes, starts_ns, ends_ns = self._classes, self._starts_ns, self._ends_ns
         return [
             Link(
-                names[self._sources[index]],
-                names[self._destinations[index]],
-                LINK_CLASSES[self._classes[index]],
-                self._starts_ns[index],
-                self._ends_ns[index],
+                names[sources[index]],
+                names[destinations[index]],
+                LINK_CLASSES[classes[index]],
+                starts_ns[index],
+                ends_ns[index],
             )
-            for index in [ids[position] for position in self._index_of(number).at(t_ns)]
+            for index in found
         ]
+
+    def links(self) -> Iterator[Link]:
+        """All contacts in plan order, without samples; they are not held to the plan's rules."""
+        return map(self._link, range(self.count))
 
     def active_of(self, node: str, t_ns: int) -> tuple[Contact, ...]:
         """The node's contacts, in either direction, with start_ns <= t_ns < end_ns, in plan order."""
@@ -334,6 +337,9 @@ class CompactPlan:
             raise PlanError("sha256: must be 64 lower-case hex digits")
         return sha256
 
+    def _column(self, name: str, packed: memoryview) -> bytes:
+        return unpacked(packed, self.count * WORD_BYTES, f"columns.{name}")
+
     def _check_columns(self) -> None:
         # Only what would make a query fail somewhere else; a contact is held to the rules when it is made.
         starts_ns = self._starts_ns
@@ -378,15 +384,21 @@ class CompactPlan:
                     pairs.setdefault(self._destinations[index], []).append(index)
         return pairs.get(other, [])
 
-    def _contact(self, index: int) -> Contact:
-        contact = Contact(
+    def _link(self, index: int) -> Link:
+        return Link(
             self._names[self._sources[index]],
             self._names[self._destinations[index]],
             LINK_CLASSES[self._classes[index]],
             self._starts_ns[index],
             self._ends_ns[index],
-            self._samples(self._profile_of[index]),
+            0 if self._margins_ns is None else self._margins_ns[index],
+            1.0 if self._confidences is None else self._confidences[index],
         )
+
+    def _contact(self, index: int) -> Contact:
+        source, destination, link_class, start_ns, end_ns, margin_ns, confidence = self._link(index)
+        samples = self._samples(self._profile_of[index])
+        contact = Contact(source, destination, link_class, start_ns, end_ns, samples, margin_ns, confidence)
         if not self._checked[index]:
             check_contact(f"contacts[{index}]", contact, self._number_of.keys(), self.duration_ns)
             self._checked[index] = 1
@@ -398,50 +410,11 @@ class CompactPlan:
         if block is None:
             packed = self._data[self._block_at[number] : self._block_at[number + 1]]
             profiles = min(PROFILES_A_BLOCK, self._profiles - number * PROFILES_A_BLOCK)
-            block = _Block(packed, profiles, f"blocks[{number}]")
+            block = Block(packed, profiles, f"blocks[{number}]")
             if len(self._blocks) >= _BLOCKS_KEPT:
                 del self._blocks[next(iter(self._blocks))]
             self._blocks[number] = block
         return block.samples(within)
-
-
-class _Block:
-    __slots__ = ("_bursts", "_delays_ns", "_firsts", "_made", "_means", "_rates_bps", "_t_ns")
-
-    def __init__(self, packed: memoryview, profiles: int, where: str) -> None:
-        data = _unpacked(packed, None, where)
-        counts = _integers_in(data[: profiles * _WORD])
-        if len(counts) != profiles or min(counts) < 0:
-            raise PlanError(f"{where}: must say how many samples each profile has")
-        self._firsts = list(accumulate(counts, initial=0))
-        size = self._firsts[-1] * _WORD
-        if len(data) != profiles * _WORD + 5 * size:
-            raise PlanError(f"{where}: must hold {self._firsts[-1]} samples")
-        parts = (
-            [data[at : at + size] for at in range(profiles * _WORD, len(data), size)] if size else [b""] * 5
-        )
-        self._t_ns, self._delays_ns, self._rates_bps = (_integers_in(part) for part in parts[:3])
-        self._means, self._bursts = (array("d", _interleaved(part)) for part in parts[3:])
-        if sys.byteorder == "big":
-            self._means.byteswap()
-            self._bursts.byteswap()
-        self._made: dict[int, tuple[Sample, ...]] = {}
-
-    def samples(self, profile: int) -> tuple[Sample, ...]:
-        made = self._made.get(profile)
-        if made is None:
-            part = slice(self._firsts[profile], self._firsts[profile + 1])
-            made = self._made[profile] = tuple(
-                map(
-                    Sample,
-                    self._t_ns[part],
-                    self._delays_ns[part],
-                    self._rates_bps[part],
-                    self._means[part],
-                    self._bursts[part],
-                )
-            )
-        return made
 
 
 def _head_of(data: bytes) -> tuple[dict[str, object], int]:
@@ -455,7 +428,7 @@ def _head_of(data: bytes) -> tuple[dict[str, object], int]:
         raise PlanError("plan: is damaged, its bytes do not have the digest that it states")
     packed = memoryview(data)[_HEAD.size : _HEAD.size + length]
     try:
-        head = json.loads(_unpacked(packed, None, "header", _LARGEST_HEADER_BYTES))
+        head = json.loads(unpacked(packed, None, "header", _LARGEST_HEADER_BYTES))
     except (ValueError, RecursionError):
         head = None
     if not isinstance(head, dict) or not head.keys() >= _HEADER_KEYS | {"sha256"}:
@@ -477,8 +450,8 @@ def _plan_without_contacts(head: dict[str, object]) -> ContactPlan:
 
 def _count(head: dict[str, object], key: str) -> int:
     value = head[key]
-    if type(value) is not int or not 0 <= value <= LARGEST_COLUMN_BYTES // _WORD:
-        raise PlanError(f"{key}: must be 0 to {LARGEST_COLUMN_BYTES // _WORD}")
+    if type(value) is not int or not 0 <= value <= LARGEST_COLUMN_BYTES // WORD_BYTES:
+        raise PlanError(f"{key}: must be 0 to {LARGEST_COLUMN_BYTES // WORD_BYTES}")
     return value
 
 
@@ -489,35 +462,3 @@ def _lengths(head: dict[str, object], key: str, count: int) -> list[int]:
     if not all(type(value) is int and value >= 0 for value in values):
         raise PlanError(f"{key}: must be lengths in bytes")
     return values
-
-
-def _unpacked(packed: memoryview, size: int | None, where: str, largest: int = _LARGEST_BLOCK_BYTES) -> bytes:
-    """At most `size` bytes (or `largest`, where the size is not known) are ever made of a file's."""
-    inflate = zlib.decompressobj()
-    try:
-        data = inflate.decompress(packed, largest + 1 if size is None else size + 1)
-    except zlib.error as error:
-        raise PlanError(f"{where}: cannot be unpacked ({error})") from None
-    if size is None and len(data) <= largest and inflate.eof:
-        return data
-    if len(data) == size and inflate.eof:
-        return data
-    raise PlanError(f"{where}: must unpack to {f'{size} bytes' if size is not None else 'less'}")
-
-
-def _integers_in(planes: bytes) -> array[int]:
-    values = array("q", _interleaved(planes))
-    if sys.byteorder == "big":
-        values.byteswap()
-    try:
-        return array("q", accumulate(values))
-    except OverflowError:
-        raise PlanError("plan: must hold integers of 64 bits") from None
-
-
-def _interleaved(planes: bytes) -> bytes:
-    count = len(planes) // _WORD
-    data = bytearray(count * _WORD)
-    for byte in range(_WORD):
-        data[byte::_WORD] = planes[byte * count : (byte + 1) * count]
-    return bytes(data)

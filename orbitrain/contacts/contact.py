@@ -46,6 +46,10 @@ class Contact:
 
     `samples` (at least one, strictly ascending, inside the contact) are piecewise linear; before the first
     and after the last one the nearest value holds.
+
+    `margin_ns` is how much earlier or later than stated both edges may come, and `confidence` (0 to 1) how
+    surely the contact is there at all, as far as the age of the satellites' elements tells
+    (`contacts.validity` has the model). What is known exactly has 0 and 1.
     """
 
     source: str
@@ -54,6 +58,8 @@ class Contact:
     start_ns: int
     end_ns: int
     samples: tuple[Sample, ...]
+    margin_ns: int = 0
+    confidence: float = 1.0
     _profile: _RateProfile | None = field(default=None, init=False, repr=False, compare=False)
 
     def delay_ns_at(self, t_ns: int) -> int:
@@ -248,6 +254,10 @@ def check_contact(where: str, contact: Contact, names: AbstractSet[str], duratio
         raise PlanError(f"{where}.end_ns: must be greater than start_ns ({contact.start_ns})")
     if contact.end_ns > duration_ns:
         raise PlanError(f"{where}.end_ns: must be at most duration_ns ({duration_ns}), not {contact.end_ns}")
+    if not 0 <= contact.margin_ns <= LARGEST_INTEGER:
+        raise PlanError(f"{where}.margin_ns: must be 0 to {LARGEST_INTEGER}, not {contact.margin_ns}")
+    if not 0 <= contact.confidence <= 1:  # nor is nan
+        raise PlanError(f"{where}.confidence: must be 0 to 1, not {contact.confidence}")
     if not contact.samples:
         raise PlanError(f"{where}.samples: must have at least one sample")
     earliest_ns = contact.start_ns

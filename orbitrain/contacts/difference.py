@@ -1,4 +1,4 @@
-"""What differs between two plans: contacts that appeared, vanished or moved.
+"""What differs between two plans: contacts that appeared, vanished or moved, and nodes.
 
 Contacts are matched within each directed pair, one to one: of all overlapping ones the two that share the
 most time first (a tie goes to the earlier). A pass that moved by more than its length vanished and appeared.
@@ -21,7 +21,8 @@ class Move:
     """A contact of both plans that is not the same in both; changes are the second plan's minus the first's.
 
     `delay_change_ns` and `rate_change_bps` are the greatest ones (signed) while both contacts last; of two
-    equally great ones the earlier.
+    equally great ones the earlier. `volume_change_bytes` is of all that can be sent over the whole contact;
+    it goes with other changes and is none by itself.
     """
 
     before: Contact
@@ -30,17 +31,25 @@ class Move:
     end_shift_ns: int
     delay_change_ns: int
     rate_change_bps: int
+    volume_change_bytes: int
+    margin_change_ns: int
+    confidence_change: float
     loss_changed: bool
     class_changed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PlanDifference:
-    """What `diff` found: contacts in plan order, times in the first plan's; `other` is told as lines."""
+    """What `diff` found: contacts in plan order, times in the first plan's; `other` is told as lines.
+
+    `nodes_changed` are those that both plans have under one name and kind, as (before, after): at another
+    place or on another orbit.
+    """
 
     other: tuple[str, ...]
     nodes_appeared: tuple[PlanNode, ...]
     nodes_vanished: tuple[PlanNode, ...]
+    nodes_changed: tuple[tuple[PlanNode, PlanNode], ...]
     appeared: tuple[Contact, ...]
     vanished: tuple[Contact, ...]
     moved: tuple[Move, ...]
@@ -51,6 +60,7 @@ class PlanDifference:
             self.other
             or self.nodes_appeared
             or self.nodes_vanished
+            or self.nodes_changed
             or self.appeared
             or self.vanished
             or self.moved
@@ -60,6 +70,7 @@ class PlanDifference:
         """One line a difference, and a last one that counts; times in seconds."""
         nodes = [f"+ {node.kind} {node.name}" for node in self.nodes_appeared]
         nodes += [f"- {node.kind} {node.name}" for node in self.nodes_vanished]
+        nodes += [_told_node(before, after) for before, after in self.nodes_changed]
         contacts = [(_order(contact), "+ " + _told(contact)) for contact in self.appeared]
         contacts += [(_order(contact), "- " + _told(contact)) for contact in self.vanished]
         contacts += [(_order(move.before), "~ " + _told_move(move)) for move in self.moved]
@@ -73,7 +84,8 @@ class PlanDifference:
 def diff(a: ContactPlan, b: ContactPlan) -> PlanDifference:
     """What became of `a` in `b`."""
     offset_ns = _ns_between(a.epoch, b.epoch)
-    in_a, in_b = {node.name: node for node in a.nodes}, {node.name: node for node in b.nodes}
+    in_a = {(node.name, node.kind): node for node in a.nodes}
+    in_b = {(node.name, node.kind): node for node in b.nodes}
     appeared: list[Contact] = []
     vanished: list[Contact] = []
     moved: list[Move] = []
@@ -98,8 +110,9 @@ def diff(a: ContactPlan, b: ContactPlan) -> PlanDifference:
                     moved.append(move)
     return PlanDifference(
         other=tuple(_other(a, b)),
-        nodes_appeared=tuple(node for node in b.nodes if in_a.get(node.name) != node),
-        nodes_vanished=tuple(node for node in a.nodes if in_b.get(node.name) != node),
+        nodes_appeared=tuple(node for key, node in in_b.items() if key not in in_a),
+        nodes_vanished=tuple(node for key, node in in_a.items() if key not in in_b),
+        nodes_changed=tuple((node, in_b[key]) for key, node in in_a.items() if in_b.get(key, node) != node),
         appeared=tuple(sorted(appeared, key=_order)),
         vanished=tuple(sorted(vanished, key=_order)),
         moved=tuple(sorted(moved, key=lambda move: _order(move.before))),
@@ -183,19 +196,28 @@ def _move(before: Contact, after: Contact) -> Move | None:
         end_shift_ns=after.end_ns - before.end_ns,
         delay_change_ns=delay_change_ns,
         rate_change_bps=rate_change_bps,
+        volume_change_bytes=_volume_bytes(after) - _volume_bytes(before),
+        margin_change_ns=after.margin_ns - before.margin_ns,
+        confidence_change=after.confidence - before.confidence,
         loss_changed=loss_changed,
         class_changed=before.link_class != after.link_class,
     )
-    same = move == replace(
-        move,
-        start_shift_ns=0,
-        end_shift_ns=0,
-        delay_change_ns=0,
-        rate_change_bps=0,
-        loss_changed=False,
-        class_changed=False,
+    changes: tuple[object, ...] = (
+        move.start_shift_ns,
+        move.end_shift_ns,
+        move.delay_change_ns,
+        move.rate_change_bps,
+        # Not the volume: rates that are the same to the bit/s may add up to a few bytes more or less.
+        move.margin_change_ns,
+        move.confidence_change,
+        move.loss_changed,
+        move.class_changed,
     )
-    return None if same else move
+    return move if any(changes) else None
+
+
+def _volume_bytes(contact: Contact) -> int:
+    return contact.volume_bytes(contact.start_ns, contact.end_ns)
 
 
 # --- text ---------------------------------------------------------------------------------------------------
@@ -222,11 +244,22 @@ def _told_move(move: Move) -> str:
         changes.append(f"delay {move.delay_change_ns / 1e6:+.6f} ms")
     if move.rate_change_bps:
         changes.append(f"rate {move.rate_change_bps:+d} bit/s")
+    if move.volume_change_bytes and (move.start_shift_ns or move.end_shift_ns or move.rate_change_bps):
+        changes.append(f"volume {move.volume_change_bytes:+d} bytes")
+    if move.margin_change_ns:
+        changes.append(f"margin {_seconds(move.margin_change_ns, sign=True)} s")
+    if move.confidence_change:
+        changes.append(f"confidence {move.before.confidence:.4g} -> {move.after.confidence:.4g}")
     if move.loss_changed:
         changes.append("loss changed")
     if move.class_changed:
         changes.append(f"class now {move.after.link_class}")
     return f"{_told(move.before)}: {', '.join(changes)}"
+
+
+def _told_node(before: PlanNode, after: PlanNode) -> str:
+    changes = [what for what in ("place", "orbit") if getattr(before, what) != getattr(after, what)]
+    return f"~ {after.kind} {after.name}: another {' and '.join(changes)}"
 
 
 def _seconds(t_ns: int, *, sign: bool = False) -> str:

@@ -140,11 +140,16 @@ class Losses:
     light_times: int = 0
     most_light_time_ns: int = 0
     random: int = 0
+    margins: int = 0
+    confidences: int = 0
+    unlikely: int = 0
+    positions: int = 0
 
     def warnings(self, unit: str) -> tuple[str, ...]:
         told = (
             (self.too_short, "contacts left out: no whole second lies in them"),
             (self.too_slow, f"contacts left out: their rate is below 1 {unit}"),
+            (self.unlikely, "contacts left out: their confidence is 0"),
             (self.edges, "contacts shortened to whole seconds"),
             (self.varying, "contacts got one mean rate for one that varies"),
             (self.remainder, f"contacts had a rate rounded down to whole {unit}"),
@@ -154,6 +159,9 @@ class Losses:
                 f"(by up to {self.most_light_time_ns / 1e9:.6f} s)",
             ),
             (self.random, "contacts lost their packet loss, which the format does not have"),
+            (self.margins, "contacts lost the margin of their edges, which the format does not have"),
+            (self.confidences, "contacts lost their confidence, which the format does not have"),
+            (self.positions, "nodes lost their place or orbit, which the format does not have"),
         )
         return tuple(f"{count} {text}" for count, text in told if count)
 
@@ -168,14 +176,23 @@ class Row:
     rate: int
 
 
-def rows(plan: ContactPlan, unit: RateUnit, first_ns: int, losses: Losses) -> list[Row]:
-    """The plan's contacts that the format can say, in plan order; second 0 is `first_ns` before the epoch."""
+def rows(
+    plan: ContactPlan, unit: RateUnit, first_ns: int, losses: Losses, *, likely_only: bool = False
+) -> list[Row]:
+    """The plan's contacts that the format can say, in plan order; second 0 is `first_ns` before the epoch.
+
+    With `likely_only` those of confidence 0 are left out.
+    """
+    losses.positions = sum(node.place is not None or node.orbit is not None for node in plan.nodes)
     found = []
     for contact in plan.contacts:
         start_s = -(-(contact.start_ns + first_ns) // NS_PER_S)
         end_s = (contact.end_ns + first_ns) // NS_PER_S
         if start_s >= end_s:
             losses.too_short += 1
+            continue
+        if likely_only and contact.confidence == 0:
+            losses.unlikely += 1
             continue
         start_ns, end_ns = start_s * NS_PER_S - first_ns, end_s * NS_PER_S - first_ns
         mean_bps = contact.volume_bit_e9(start_ns, end_ns) / (end_ns - start_ns)
@@ -219,6 +236,8 @@ class Found:
     end_ns: int
     rate_bps: int
     light_time: tuple[tuple[int, int], ...]
+    margin_ns: int = 0
+    confidence: float = 1.0
 
 
 @dataclass(slots=True)
@@ -325,6 +344,8 @@ def imported(
                 start_ns=start_ns,
                 end_ns=end_ns,
                 samples=_samples(one, start_ns, epoch_ns),
+                margin_ns=one.margin_ns,
+                confidence=one.confidence,
             )
             for one, start_ns, end_ns in contacts
         ),

@@ -7,7 +7,8 @@ place of `rateBitsPerSec`; a rate of 0, which HDTN takes for unlimited, is refus
 Out and in again gives the same plan, to the last bit, when the caller hands the import what the format has no
 place for (the epoch, the duration, the scenario's digest and the numbering), and the plan has: edges at whole
 seconds from its epoch, one rate a contact, light time that is whole seconds and one value a contact, no loss,
-the class that the kinds of the two nodes imply, one sample a contact at its start, and revision 0.
+no margins, full confidence, the class that the kinds of the two nodes imply, one sample a contact at its
+start, nodes without places and orbits, and revision 0.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ def to_hdtn(plan: ContactPlan, numbering: Numbering | None = None) -> Exported:
     losses = Losses()
     lines = []
     for index, row in enumerate(rows(plan, RateUnit.BITS_PER_S, 0, losses)):
+        losses.margins += row.contact.margin_ns > 0
+        losses.confidences += row.contact.confidence < 1
         # The longest: nothing arrives later than the plan says, but for what rounding takes.
         light_s = whole_seconds(max(one.delay_ns for one in row.contact.samples))
         count_light_time(row.contact, losses, lambda _, kept_s=light_s: kept_s)  # type: ignore[misc]

@@ -1,14 +1,16 @@
-"""ION contact plans: `a contact START STOP FROM TO BYTES_PER_S` and `a range START STOP ONE OTHER SECONDS`.
+"""ION contact plans: `a contact START STOP FROM TO BYTES_PER_S [CONFIDENCE]`, `a range START STOP A B SECS`.
 
 ionrc(5): times are yyyy/mm/dd-hh:mm:ss (UTC) or +s after the reference time that `@` sets; a rate is in bytes
 a second; a range is the light time in whole seconds, and one that names the smaller number first also holds
 in the other direction unless that has a range of its own. Contacts from one node to another do not overlap.
+The confidence of a contact with times is above 0 and at most 1, which it is where it is not written.
 
 Out and in again gives the same plan, to the last bit, when that plan has: an epoch and edges at whole
 seconds, one rate a contact in whole bytes/s, light time that is whole seconds and changes only at whole
-seconds, no loss, the class that the kinds of the two nodes imply, a contact's samples at its start and at the
-changes of its light time, revision 0. What ION cannot say goes in comments that it does not interpret and the
-import does: the epoch, the duration, the nodes' names and kinds, and the scenario's digest.
+seconds, no loss, confidence above 0, the class that the kinds of the two nodes imply, a contact's samples at
+its start and at the changes of its light time, nodes without places and orbits, revision 0. What ION cannot
+say goes in comments that it does not interpret and the import does: the epoch, the duration, the nodes' names
+and kinds, the scenario's digest, and before a contact the margin of its edges.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from fractions import Fraction
 
 from orbitrain.contacts.contact import PlanError
@@ -50,6 +53,8 @@ _ABSOLUTE = re.compile(r"(\d{4})/(\d\d)/(\d\d)-(\d\d):(\d\d):(\d\d)", re.ASCII)
 _RELATIVE = re.compile(r"\+(\d{1,12})", re.ASCII)
 _NUMBER = re.compile(r"-?\d{1,20}", re.ASCII)
 _DECIMAL = re.compile(r"-?\d{1,20}(\.\d{1,20})?", re.ASCII)
+_CONFIDENCE = re.compile(r"(\d{1,9}(\.\d{0,999})?|\.\d{1,999})([eE][-+]?\d{1,3})?", re.ASCII)
+_MARGIN = re.compile(r"#\s*orbitrain margin_ns (\d{1,19})", re.ASCII)
 _TOLD = re.compile(r"#\s*orbitrain (\S+) (.*)")
 _NODE = re.compile(r"(\d{1,20}) (\S+) (satellite|ground|device)", re.ASCII)
 
@@ -68,10 +73,13 @@ def to_ion(plan: ContactPlan, numbering: Numbering | None = None) -> Exported:
     first_ns = unix_ns(plan.epoch)
     contacts: list[str] = []
     ranges: dict[tuple[int, int], list[_Range]] = {}
-    for row in rows(plan, RateUnit.BYTES_PER_S, first_ns, losses):
+    for row in rows(plan, RateUnit.BYTES_PER_S, first_ns, losses, likely_only=True):
         source, destination = number_of[row.contact.source], number_of[row.contact.destination]
+        if row.contact.margin_ns:
+            contacts.append(f"# orbitrain margin_ns {row.contact.margin_ns}")
         contacts.append(
             f"a contact {_stamp(row.start_s)} {_stamp(row.end_s)} {source} {destination} {row.rate}"
+            + ("" if row.contact.confidence == 1 else f" {Decimal(repr(float(row.contact.confidence))):f}")
         )
         steps = _steps(row, first_ns)
         starts = [one.start_s for one in steps]
@@ -138,6 +146,8 @@ class _Line:
     one: int
     other: int
     number: Fraction
+    margin_ns: int = 0
+    confidence: float = 1.0
 
 
 def from_ion(
@@ -225,17 +235,23 @@ class _Reading:
         contacts: list[_Line] = []
         ranges: list[_Line] = []
         ignored = 0
+        margin_ns = 0  # of the contact that comes next
         for number, line in enumerate(text.splitlines(), start=1):
             words = line.split()
             where = f"line {number}"
             if not words or words[0].startswith("#"):
+                if match := _MARGIN.fullmatch(line.strip()):
+                    margin_ns = int(match[1])
                 continue
             try:
                 if words[0] == "@" and len(words) == 2:
                     self._reference_ns = self._time_ns(where, words[1])
                 elif words[:2] == ["a", "contact"]:
+                    margin_ns, margin = 0, margin_ns
                     if self._is_scheduled(where, words):
-                        contacts.append(self._line(where, words, "rate", at_least=7, at_most=8))
+                        one = self._line(where, words, "rate", at_least=7, at_most=8)
+                        confidence = _confidence(where, words[7]) if len(words) == 8 else 1.0
+                        contacts.append(replace(one, margin_ns=margin, confidence=confidence))
                 elif words[:2] == ["a", "range"]:
                     ranges.append(self._line(where, words, "distance", at_least=7, at_most=7))
                 elif words[0] in _OTHER_COMMANDS:
@@ -300,6 +316,13 @@ class _Reading:
         raise PlanError(f"{where}: time must be yyyy/mm/dd-hh:mm:ss or +seconds, not {word!r}")
 
 
+def _confidence(where: str, word: str) -> float:
+    confidence = float(word) if _CONFIDENCE.fullmatch(word) else -1.0
+    if not 0 < confidence <= 1:
+        raise PlanError(f"{where}: confidence must be above 0 and at most 1, not {word!r}")
+    return confidence
+
+
 def _found(
     contacts: list[_Line], ranges: list[_Line], unit: RateUnit, warnings: list[str], refusals: Refusals
 ) -> list[Found]:
@@ -330,6 +353,8 @@ def _found(
                 end_ns=line.end_ns,
                 rate_bps=rate_bps,
                 light_time=tuple(light_time),
+                margin_ns=line.margin_ns,
+                confidence=line.confidence,
             )
         )
     if without:

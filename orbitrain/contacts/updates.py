@@ -36,8 +36,8 @@ def spliced(current: ContactPlan, fresh: ContactPlan, from_ns: int) -> ContactPl
     """`current` until `from_ns` and `fresh` from then on, as the revision after `current`'s.
 
     A contact of one directed pair and class that both plans have at that instant stays one contact: it does
-    not end and start again. ValueError unless both are whole plans of one scenario and epoch, and `fresh`
-    reaches to `from_ns`.
+    not end and start again. Nodes (and where they are) are as in `fresh`. ValueError unless both are whole
+    plans of one scenario and epoch, and `fresh` reaches to `from_ns`.
     """
     if current.for_node is not None or fresh.for_node is not None:
         raise ValueError("plan: must be whole, slices are cut from what comes out")
@@ -90,7 +90,14 @@ def _joined(before: Contact, after: Contact) -> Contact:
         after.sample_at(seam_ns),
         *(sample for sample in after.samples if sample.t_ns > seam_ns),
     )
-    return replace(before, end_ns=after.end_ns, samples=samples)
+    # One edge is of either: what holds for both is the wider margin and the lower confidence.
+    return replace(
+        before,
+        end_ns=after.end_ns,
+        samples=samples,
+        margin_ns=max(before.margin_ns, after.margin_ns),
+        confidence=min(before.confidence, after.confidence),
+    )
 
 
 def _extent(plan: ContactPlan) -> str:

@@ -22,16 +22,17 @@ from hypothesis import strategies as st
 
 from orbitrain.contacts.compact import MAGIC, PROFILES_A_BLOCK, CompactPlan, compact, is_compact
 from orbitrain.contacts.contact import LARGEST_INTEGER, Contact, PlanError, Sample
-from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.contacts.plan import ContactPlan, Orbit, Place, PlanNode
 
 NODES = (
-    PlanNode("sat-0", "satellite"),
+    PlanNode("sat-0", "satellite", orbit=Orbit(27_758.1, 1e-5, 0.001, 4.0, 0.925, -1.25, 0.0657, 6.28)),
     PlanNode("sat-1", "satellite"),
-    PlanNode("hub", "ground"),
+    PlanNode("hub", "ground", place=Place(78.23, 15.4, 450.0)),
     PlanNode("quito-0", "device"),
 )
 NAMES = tuple(node.name for node in NODES)
 DURATION_NS = 60
+NAN = float("nan")
 
 
 def plan_of(*contacts: Contact, **changes: Any) -> ContactPlan:
@@ -58,7 +59,11 @@ def plans(draw: st.DrawFn) -> ContactPlan:
                     for t in sorted(times)
                 )
                 kind = draw(st.sampled_from(["service", "feeder", "intra_isl", "inter_isl"]))
-                contacts.append(Contact(source, destination, kind, start_ns, end_ns, samples))
+                margin_ns = draw(st.sampled_from([0, 0, 0, 1, LARGEST_INTEGER]))
+                confidence = draw(st.sampled_from([1.0, 1.0, 1.0, 0.0, 0.7]))
+                contacts.append(
+                    Contact(source, destination, kind, start_ns, end_ns, samples, margin_ns, confidence)
+                )
     return plan_of(*contacts, revision=draw(st.integers(0, 2)))
 
 
@@ -72,18 +77,21 @@ def test_the_compact_file_holds_the_very_plan_of_the_json_file(plan: ContactPlan
     assert compact(read.plan()) == compact(plan)
 
 
+def link_of(c: Contact) -> tuple[object, ...]:
+    return c.source, c.destination, c.link_class, c.start_ns, c.end_ns, c.margin_ns, c.confidence
+
+
 @settings(max_examples=40)
 @given(plans(), st.integers(-2, DURATION_NS + 2))
 def test_queries_answer_as_the_plan_does(plan: ContactPlan, t_ns: int) -> None:
     read = CompactPlan(compact(plan))
     assert (read.nodes, read.epoch, read.duration_ns) == (plan.nodes, plan.epoch, plan.duration_ns)
     assert (len(read), tuple(read)) == (len(plan.contacts), plan.contacts)
+    assert list(read.links()) == [link_of(c) for c in plan.contacts]
     for a in (*NAMES, "x"):
         active = plan.active_of(a, t_ns)
         assert read.active_of(a, t_ns) == active
-        assert read.links_at(a, t_ns) == [
-            (c.source, c.destination, c.link_class, c.start_ns, c.end_ns) for c in active
-        ]
+        assert read.links_at(a, t_ns) == [link_of(c) for c in active]
         assert read.contacts_of(a) == plan.contacts_of(a)
         assert read.neighbours(a) == plan.neighbours(a)
         for b in (*NAMES, "x"):
@@ -122,8 +130,8 @@ def test_a_slice_says_of_what_it_is_one() -> None:
 
 def test_the_layout_is_the_documented_one() -> None:
     samples = (Sample(1, 2, 3, 0.0, 1.0),)
-    data = compact(plan_of(Contact("sat-1", "hub", "feeder", 1, 9, samples)))
-    assert data[:8] == b"ORBPLAN\x01" and is_compact(data)
+    data = compact(plan_of(Contact("sat-1", "hub", "feeder", 1, 9, samples, 4, 0.5)))
+    assert data[:8] == b"ORBPLAN\x02" and is_compact(data)
     assert data[8:40] == hashlib.sha256(data[40:]).digest()
     (length,) = struct.unpack_from("<I", data, 40)
     head = header(data)
@@ -137,8 +145,36 @@ def test_the_layout_is_the_documented_one() -> None:
         columns.append(zlib.decompress(data[at : at + size]))
         at += size
     assert at == len(data)
-    assert columns[:6] == [struct.pack("<q", value) for value in (1, 9, 1, 2, 1, 0)]
-    assert columns[6] == struct.pack("<4q2d", 1, 1, 2, 3, 0.0, 1.0)
+    assert columns[:7] == [struct.pack("<q", value) for value in (1, 9, 1, 2, 1, 0, 4)]
+    assert columns[7] == struct.pack("<d", 0.5)
+    assert columns[8] == struct.pack("<4q2d", 1, 1, 2, 3, 0.0, 1.0)
+
+
+def test_a_column_that_says_nothing_has_no_bytes() -> None:
+    contact = Contact("sat-1", "hub", "feeder", 1, 9, (Sample(1, 2, 3, 0.0, 1.0),))
+    assert header(compact(plan_of(contact)))["columns"][6:] == [0, 0]
+    assert header(compact(plan_of()))["columns"][6:] == [0, 0]
+    sizes = header(compact(plan_of(replace(contact, margin_ns=1))))["columns"]
+    assert sizes[6] > 0 and sizes[7] == 0
+    sizes = header(compact(plan_of(replace(contact, confidence=0.0))))["columns"]
+    assert sizes[6] == 0 and sizes[7] > 0
+
+
+@pytest.mark.parametrize(("column", "value"), [("margin_ns", -1), ("confidence", 1.5), ("confidence", NAN)])
+def test_a_margin_or_confidence_out_of_range_is_refused_when_its_contact_is_read(
+    column: str, value: float
+) -> None:
+    contact = Contact("sat-1", "hub", "feeder", 1, 9, (Sample(1, 2, 3, 0.0, 1.0),), 1, 0.5)
+    data = compact(plan_of(contact))
+    sizes = header(data)["columns"]
+    packed = zlib.compress(struct.pack("<q" if column == "margin_ns" else "<d", value))
+    index = 6 if column == "margin_ns" else 7
+    at = 44 + struct.unpack_from("<I", data, 40)[0] + sum(sizes[:index])
+    data = data[:at] + packed + data[at + sizes[index] :]
+    sizes[index] = len(packed)
+    read = CompactPlan(with_header(data, lambda head: head.update(columns=sizes)))
+    with pytest.raises(PlanError, match=rf"^contacts\[0\]\.{column}: must be 0 to "):
+        read.active_of("hub", 5)
 
 
 def test_a_column_is_differences_byte_by_byte() -> None:
@@ -194,9 +230,10 @@ def test_a_changed_or_missing_byte_is_noticed(data: st.DataObject) -> None:
         ("contacts", 299, "columns.start_ns: must unpack to 2392 bytes"),
         ("contacts", True, "contacts: must be 0 to"),
         ("profiles", 149, "columns.profile: must be 0 to 148 throughout"),
-        ("columns", [1], "columns: must be 6 lengths"),
-        ("columns", [0, -1, 2, 3, 4, 5], "columns: must be lengths in bytes"),
-        ("columns", [0, 1, 2, 3, 4, 5], "columns.start_ns: must unpack to"),
+        ("columns", [1], "columns: must be 8 lengths"),
+        ("columns", [0, -1, 2, 3, 4, 5, 0, 0], "columns: must be lengths in bytes"),
+        ("columns", [0, 1, 2, 3, 4, 5, 0, 0], "columns.start_ns: must unpack to"),
+        ("columns", [*[0] * 6, 1, 0], "columns.start_ns: must unpack to"),
         ("blocks", [1, 2, 3], "plan: must end after"),
     ],
 )
@@ -247,8 +284,8 @@ def test_another_format_is_refused() -> None:
     with pytest.raises(PlanError, match=r"^plan: must be a compact plan file$"):
         CompactPlan(many().to_json())
     assert not is_compact(many().to_json())
-    with pytest.raises(PlanError, match=r"^plan: must be of compact format 1, not 2$"):
-        CompactPlan(b"ORBPLAN\x02" + compact(many())[8:])
+    with pytest.raises(PlanError, match=r"^plan: must be of compact format 2, not 1$"):
+        CompactPlan(b"ORBPLAN\x01" + compact(many())[8:])
 
 
 def test_reading_it_needs_no_numpy() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.difference import diff
-from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.contacts.plan import ContactPlan, Orbit, Place, PlanNode
 
 NODES = (PlanNode("sat-0", "satellite"), PlanNode("sat-1", "satellite"), PlanNode("quito-0", "device"))
 SECOND = 10**9
@@ -38,7 +38,7 @@ def test_the_lines_say_what_appeared_vanished_and_moved() -> None:
     assert found
     assert found.lines() == (
         "~ sat-0 -> quito-0 service 20.000 to 30.000 s: start +1.500 s, end -0.000000001 s, "
-        "delay +1.000000 ms, rate -100 bit/s",
+        "delay +1.000000 ms, rate -100 bit/s, volume -294 bytes",
         "- sat-0 -> quito-0 service 50.000 to 60.000 s",
         "+ sat-0 -> quito-0 service 70.000 to 75.000 s",
         "~ sat-0 -> quito-0 service 80.000 to 90.000 s: class now feeder",
@@ -72,6 +72,36 @@ def test_nodes_and_headers_that_differ_are_told() -> None:
         "revision: 0 -> 2",
         "+ ground hub",
         "- device quito-0",
+        "0 appeared, 0 vanished, 0 moved, 0 unchanged",
+    )
+
+
+def test_margins_confidences_and_volumes_that_changed_are_told() -> None:
+    old = contact(0, 80, rate_bps=8000)
+    a = plan_of(old)
+    b = plan_of(replace(old, margin_ns=1_500_000_000, confidence=0.925))
+    (move,) = diff(a, b).moved
+    assert (move.margin_change_ns, move.confidence_change) == (1_500_000_000, 0.925 - 1.0)
+    assert move.volume_change_bytes == 0
+    assert diff(a, b).lines()[0] == (
+        "~ sat-0 -> quito-0 service 0.000 to 80.000 s: margin +1.500 s, confidence 1 -> 0.925"
+    )
+    (move,) = diff(a, plan_of(contact(0, 60, rate_bps=8000))).moved
+    assert move.volume_change_bytes == -20_000
+    (move,) = diff(a, plan_of(contact(0, 80, rate_bps=16_000))).moved
+    assert move.volume_change_bytes == 80_000
+
+
+def test_nodes_at_another_place_or_on_another_orbit_are_told() -> None:
+    orbit = Orbit(27_758.1, 1e-5, 0.001, 4.0, 0.925, -1.25, 0.0657, 6.28)
+    a = replace(plan_of(), nodes=(replace(NODES[0], orbit=orbit), *NODES[1:]))
+    later = replace(NODES[0], orbit=replace(orbit, epoch_days=27_759.1))
+    b = replace(plan_of(), nodes=(later, NODES[1], replace(NODES[2], place=Place(-0.18, -78.47, 0.0))))
+    found = diff(a, b)
+    assert found and found.nodes_changed == ((a.nodes[0], b.nodes[0]), (a.nodes[2], b.nodes[2]))
+    assert found.lines() == (
+        "~ satellite sat-0: another orbit",
+        "~ device quito-0: another place",
         "0 appeared, 0 vanished, 0 moved, 0 unchanged",
     )
 

@@ -17,7 +17,7 @@ from orbitrain.contacts.contact import Contact, PlanError, Sample
 from orbitrain.contacts.interop import Imported, Numbered, Numbering, RateUnit, whole_seconds
 from orbitrain.contacts.interop_hdtn import from_hdtn, to_hdtn
 from orbitrain.contacts.interop_ion import from_ion, to_ion
-from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.contacts.plan import ContactPlan, Orbit, Place, PlanNode
 
 NODES = (PlanNode("sat-0", "satellite"), PlanNode("sat-1", "satellite"), PlanNode("quito-0", "device"))
 SECOND = 10**9
@@ -119,6 +119,55 @@ def test_a_varying_rate_becomes_its_mean_and_what_does_not_fit_is_left_out() -> 
     )
 
 
+def doubtful(**changes: Any) -> ContactPlan:
+    sure = contact("sat-0", "sat-1", 0, 10 * SECOND, (0, 0, 8000))
+    return plan_of(replace(sure, **changes), replace(sure, source="sat-1", destination="sat-0"))
+
+
+def test_confidence_goes_to_ion_and_comes_back() -> None:
+    exported = to_ion(doubtful(confidence=0.1, margin_ns=400_000_000))
+    assert (
+        "# orbitrain margin_ns 400000000\n"
+        "a contact 2026/02/28-23:59:00 2026/02/28-23:59:10 1 2 1000 0.1\n"
+        "a contact 2026/02/28-23:59:00 2026/02/28-23:59:10 2 1 1000\n"
+    ) in exported.text
+    assert exported.warnings == ()
+    assert from_ion(exported.text).plan == doubtful(confidence=0.1, margin_ns=400_000_000)
+    tiny = to_ion(doubtful(confidence=1e-7))
+    assert " 1000 0.0000001\n" in tiny.text
+
+
+def test_a_contact_of_no_confidence_is_left_out_of_ion() -> None:
+    exported = to_ion(doubtful(confidence=0.0))
+    assert exported.text.count("a contact") == 1
+    assert exported.warnings == ("1 contacts left out: their confidence is 0",)
+
+
+@pytest.mark.parametrize("word", ["0", "0.0", "1.01", "-0.5", "nan", "likely", "1e999", "."])
+def test_a_confidence_that_ion_would_not_take_is_refused(word: str) -> None:
+    with pytest.raises(PlanError) as refusal:
+        from_ion(f"a contact +0 +9 1 2 9600 {word}\n")
+    assert str(refusal.value) == f"line 1: confidence must be above 0 and at most 1, not {word!r}"
+
+
+@pytest.mark.parametrize(("word", "value"), [("1", 1.0), ("1.0", 1.0), (".5", 0.5), ("5e-1", 0.5)])
+def test_a_confidence_is_read_as_c_reads_numbers(word: str, value: float) -> None:
+    assert from_ion(f"a contact +0 +9 1 2 9600 {word}\n").plan.contacts[0].confidence == value
+
+
+def test_what_a_format_has_no_place_for_is_told() -> None:
+    plan = doubtful(confidence=0.5, margin_ns=1)
+    orbit = Orbit(27_758.1, 1e-5, 0.001, 4.0, 0.925, -1.25, 0.0657, 6.28)
+    nodes = (replace(NODES[0], orbit=orbit), NODES[1], replace(NODES[2], place=Place(0.0, 0.0, 0.0)))
+    plan = replace(plan, nodes=nodes)
+    assert to_ion(plan).warnings == ("2 nodes lost their place or orbit, which the format does not have",)
+    assert to_hdtn(plan).warnings == (
+        "1 contacts lost the margin of their edges, which the format does not have",
+        "1 contacts lost their confidence, which the format does not have",
+        "2 nodes lost their place or orbit, which the format does not have",
+    )
+
+
 def test_light_time_is_rounded_half_up() -> None:
     assert [whole_seconds(t) for t in (0, 499_999_999, 500_000_000, 1_499_999_999)] == [0, 0, 1, 1]
 
@@ -127,7 +176,9 @@ def test_light_time_is_rounded_half_up() -> None:
 
 
 @st.composite
-def plans_of_whole_seconds(draw: st.DrawFn, *, step_bps: int, changes: int) -> ContactPlan:
+def plans_of_whole_seconds(
+    draw: st.DrawFn, *, step_bps: int, changes: int, trust: bool = False
+) -> ContactPlan:
     contacts = []
     for a, b in itertools.permutations([node.name for node in NODES], 2):
         edges = sorted(draw(st.sets(st.integers(0, 600), max_size=4)))
@@ -140,7 +191,12 @@ def plans_of_whole_seconds(draw: st.DrawFn, *, step_bps: int, changes: int) -> C
                     states.append((t_s * SECOND - 1, light_s * SECOND, rate_bps))
                 light_s += draw(st.sampled_from([-1, 1])) if light_s else 1
                 states.append((t_s * SECOND, light_s * SECOND, rate_bps))
-            contacts.append(contact(a, b, start_s * SECOND, end_s * SECOND, *states))
+            found = contact(a, b, start_s * SECOND, end_s * SECOND, *states)
+            if trust:
+                margin_ns = draw(st.sampled_from([0, 1, 2**63 - 1]))
+                confidence = draw(st.floats(0, 1, exclude_min=True))
+                found = replace(found, margin_ns=margin_ns, confidence=confidence)
+            contacts.append(found)
     if not contacts:
         contacts.append(contact("sat-0", "sat-1", 0, SECOND, (0, 0, step_bps)))
     return plan_of(*contacts)
@@ -154,7 +210,7 @@ numberings = st.permutations([1, 7, 4_294_967_296]).map(
 
 
 @settings(max_examples=60)
-@given(plans_of_whole_seconds(step_bps=8, changes=3), numberings)
+@given(plans_of_whole_seconds(step_bps=8, changes=3, trust=True), numberings)
 def test_what_ion_can_say_comes_back_to_the_bit(plan: ContactPlan, numbering: Numbering) -> None:
     exported = to_ion(plan, numbering)
     assert exported.warnings == ()

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbitrain.contacts.contact import Contact, PlanError, Sample
-from orbitrain.contacts.plan import ActiveIndex, ContactPlan, PlanNode
+from orbitrain.contacts.plan import ActiveIndex, ContactPlan, Orbit, Place, PlanNode
 
 NODES = (PlanNode("sat-0", "satellite"), PlanNode("sat-1", "satellite"), PlanNode("quito-0", "device"))
 NAMES = tuple(node.name for node in NODES)
@@ -64,7 +64,11 @@ def plans(draw: st.DrawFn) -> ContactPlan:
                 )
                 for t in sorted(times)
             )
-            contacts.append(Contact(source, destination, "service", start_ns, end_ns, samples))
+            margin_ns = draw(st.sampled_from([0, 0, 7, 2**63 - 1]))
+            confidence = draw(st.sampled_from([1.0, 1.0, 0.0, 0.1, 1 / 3]))
+            contacts.append(
+                Contact(source, destination, "service", start_ns, end_ns, samples, margin_ns, confidence)
+            )
     return plan_of(*draw(st.permutations(contacts)))
 
 
@@ -495,3 +499,145 @@ def test_a_slice_is_for_a_node_and_of_a_digest() -> None:
         replace(small_plan(), for_node="x", of_sha256="cd" * 32)
     with pytest.raises(PlanError, match=r"^of_sha256: must be 64 lower-case hex digits$"):
         replace(small_plan(), for_node="sat-0", of_sha256="cd")
+
+
+# --- margins, places, orbits ------------------------------------------------------------------------------
+
+PLACE = Place(-0.18, -78.47, 2850.0)
+ORBIT = Orbit(27_758.123456789, 1.5e-5, 0.001, 4.0, 0.925, -1.25, 0.0657, 6.28)
+
+
+def trusted() -> ContactPlan:
+    contacts = list(small_plan().contacts)
+    contacts[1] = replace(contacts[1], margin_ns=130_000_000)
+    contacts[3] = replace(contacts[3], confidence=0.75)
+    nodes = (replace(NODES[0], orbit=ORBIT), NODES[1], replace(NODES[2], place=PLACE))
+    return replace(small_plan(), nodes=nodes, contacts=tuple(contacts))
+
+
+def test_what_is_not_known_exactly_is_in_the_file_and_nothing_else_is() -> None:
+    document = json.loads(trusted().to_json())
+    assert [c.get("margin_ns") for c in document["contacts"]] == [None, 130_000_000, None, None]
+    assert [c.get("confidence") for c in document["contacts"]] == [None, None, None, 0.75]
+    assert [sorted(node) for node in document["nodes"]] == [
+        ["kind", "name", "orbit"],
+        ["kind", "name"],
+        ["kind", "name", "place"],
+    ]
+    assert document["nodes"][2]["place"] == {
+        "latitude_degrees": -0.18,
+        "longitude_degrees": -78.47,
+        "altitude_m": 2850.0,
+    }
+    assert ContactPlan.from_json(trusted().to_json()) == trusted()
+    stated = document.pop("sha256")
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    assert stated == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_the_digest_of_a_plan_with_all_keys_does_not_change_either() -> None:
+    assert trusted().sha256 == "668be95c32feebafb5c92995a103d0782ae4947f6f8f540e9a362000394ff539"
+
+
+@given(st.data())
+def test_an_orbit_comes_back_to_the_last_bit(data: st.DataObject) -> None:
+    angle = st.floats(-6.28, 6.28)
+    orbit = Orbit(
+        data.draw(st.floats(0, 1e5)),
+        data.draw(st.floats(-1, 1)),
+        data.draw(st.floats(0, 1, exclude_max=True)),
+        data.draw(angle),
+        data.draw(st.floats(0, 3.14)),
+        data.draw(angle),
+        data.draw(st.floats(1e-6, 0.1)),
+        data.draw(angle),
+    )
+    plan = replace(plan_of(), nodes=(PlanNode("sat-0", "satellite", orbit=orbit),))
+    again = ContactPlan.from_json(plan.to_json())
+    assert again == plan and again.sha256 == plan.sha256
+
+
+def test_equal_plans_have_one_digest_however_their_numbers_are_spelled() -> None:
+    plan = trusted()
+    whole = replace(plan.contacts[0], confidence=1, samples=(Sample(10, 5, 1000, 0, 1),))
+    signed = replace(whole, confidence=1.0, samples=(Sample(10, 5, 1000, -0.0, 1.0),))
+    assert whole == signed
+    one, other = replace(plan, contacts=(whole,)), replace(plan, contacts=(signed,))
+    assert one.sha256 == other.sha256 and one.to_json() == other.to_json()
+
+
+def test_a_shifted_contact_is_as_sure_as_before() -> None:
+    moved = trusted().shifted(-15).contacts
+    assert sorted((c.margin_ns, c.confidence) for c in moved) == [
+        (0, 0.75),
+        (0, 1.0),
+        (0, 1.0),
+        (130_000_000, 1.0),
+    ]
+    assert trusted().shifted(-15).nodes == trusted().nodes
+
+
+N = "nodes"
+REFUSED_TRUST: list[tuple[Edit, str]] = [
+    (put(C, 1, "margin_ns", value=0), "contacts[1].margin_ns: must be 1 or more, or not be there"),
+    (put(C, 1, "margin_ns", value=-1), "contacts[1].margin_ns: must be 0 to 9223372036854775807, not -1"),
+    (put(C, 1, "margin_ns", value=2**63), "contacts[1].margin_ns: must be 0 to 9223372036854775807, not"),
+    (put(C, 1, "margin_ns", value=1.0), "contacts[1].margin_ns: must be an integer, not a fraction"),
+    (put(C, 3, "confidence", value=1), "contacts[3].confidence: must be below 1, or not be there"),
+    (put(C, 3, "confidence", value=1.5), "contacts[3].confidence: must be 0 to 1, not 1.5"),
+    (put(C, 3, "confidence", value=-0.5), "contacts[3].confidence: must be 0 to 1, not -0.5"),
+    (put(C, 3, "confidence", value=float("nan")), "contacts[3].confidence: must be 0 to 1, not nan"),
+    (put(C, 3, "confidence", value="high"), "contacts[3].confidence: must be a number, not a string"),
+    (put(C, 3, "trust", value=1), "contacts[3].trust: unknown key, allowed are class, confidence,"),
+    (put(N, 2, "place", value=None), "nodes[2].place: must be an object, not null"),
+    (drop(N, 2, "place", "altitude_m"), "nodes[2].place.altitude_m: must be there"),
+    (put(N, 2, "place", "height", value=1), "nodes[2].place.height: unknown key, allowed are altitude_m"),
+    (
+        put(N, 2, "place", "latitude_degrees", value=90.5),
+        "nodes[2].place.latitude_degrees: must be -90 to 90, not 90.5",
+    ),
+    (
+        put(N, 2, "place", "longitude_degrees", value=float("inf")),
+        "nodes[2].place.longitude_degrees: must be -180 to 180, not inf",
+    ),
+    (put(N, 2, "place", "altitude_m", value=2e5), "nodes[2].place.altitude_m: must be -500 to 100000, not"),
+    (
+        lambda d: d[N][2].update(kind="satellite"),
+        "nodes[2].place: must not be there for a satellite, which has an orbit",
+    ),
+    (
+        lambda d: d[N][0].update(kind="ground"),
+        "nodes[0].orbit: must not be there for a ground, which has a place",
+    ),
+    (put(N, 0, "orbit", "epoch_days", value=-1), "nodes[0].orbit.epoch_days: must be 0 to 100000, not -1.0"),
+    (put(N, 0, "orbit", "bstar", value=float("nan")), "nodes[0].orbit.bstar: must be a finite number, not"),
+    (put(N, 0, "orbit", "bstar", value=True), "nodes[0].orbit.bstar: must be a number, not true"),
+    (
+        put(N, 0, "orbit", "eccentricity", value=1),
+        "nodes[0].orbit.eccentricity: must be 0 to less than 1, not 1.0",
+    ),
+    (
+        put(N, 0, "orbit", "inclination_radians", value=3.2),
+        "nodes[0].orbit.inclination_radians: must be 0 to 3.1415926535897931, not 3.2",
+    ),
+    (
+        put(N, 0, "orbit", "mean_anomaly_radians", value=7),
+        "nodes[0].orbit.mean_anomaly_radians: must be -6.28",
+    ),
+    (
+        put(N, 0, "orbit", "mean_motion_radians_per_minute", value=0),
+        "nodes[0].orbit.mean_motion_radians_per_minute: must be above 0 and at most 0.1, not 0.0",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"), REFUSED_TRUST, ids=[message[:60] for _, message in REFUSED_TRUST]
+)
+def test_a_broken_margin_place_or_orbit_is_refused(edit: Edit, message: str) -> None:
+    document = json.loads(trusted().to_json())
+    edit(document)
+    with pytest.raises(PlanError) as refusal:
+        ContactPlan.from_json(json.dumps(document).encode())
+    assert str(refusal.value).startswith(message)
+    assert "\n" not in str(refusal.value)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orbitrain.contacts.compact import CompactPlan, compact
 from orbitrain.contacts.contact import Contact, Sample
-from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.contacts.plan import ContactPlan, Orbit, Place, PlanNode
 from orbitrain.contacts.serving import ServiceTimeline
 from orbitrain.contacts.slices import slice_for
 from orbitrain.contacts.updates import replaces, spliced
@@ -81,6 +81,22 @@ def test_a_slice_leaves_out_what_its_node_does_not_need() -> None:
         ("sat-0", "quito-1"),
     ]
     assert [node.name for node in part.nodes] == ["sat-0", "quito-0", "quito-1"]
+
+
+def test_a_slice_keeps_margins_places_and_orbits() -> None:
+    orbit = Orbit(27_758.1, 1e-5, 0.001, 4.0, 0.925, -1.25, 0.0657, 6.28)
+    nodes = (
+        replace(NODES[0], orbit=orbit),
+        *NODES[1:4],
+        replace(NODES[4], place=Place(-0.18, -78.47, 2850.0)),
+        *NODES[5:],
+    )
+    doubtful = replace(contact("sat-0", "quito-0", 0, 9), margin_ns=3, confidence=0.25)
+    plan = replace(plan_of(doubtful), nodes=nodes)
+    for whole in (plan, CompactPlan(compact(plan))):
+        part = slice_for(whole, "quito-0")
+        assert part.nodes == (nodes[0], nodes[4])
+        assert part.contacts == (doubtful,)
 
 
 def test_a_slice_is_of_a_whole_plan_and_for_names_that_it_knows() -> None:
@@ -158,6 +174,15 @@ def test_a_contact_of_both_plans_at_the_seam_goes_on_as_one() -> None:
     assert [joined.delay_ns_at(t) for t in (10, 11, 12, 29)] == [0, 10, 40, 40]
     assert [(c.start_ns, c.end_ns) for c in plan.between("sat-1", "hub")] == [(0, 12)]
     assert [(c.start_ns, c.end_ns) for c in plan.between("sat-2", "hub")] == [(12, 20)]
+
+
+def test_a_joined_contact_is_no_surer_than_either_part() -> None:
+    old = replace(contact("sat-0", "hub", 0, 20), margin_ns=7, confidence=0.5)
+    new = replace(contact("sat-0", "hub", 5, 30), margin_ns=3, confidence=0.25)
+    late = replace(contact("sat-1", "hub", 5, 30), margin_ns=1, confidence=0.125)
+    (joined, cut) = spliced(plan_of(old), plan_of(new, late), 12).contacts
+    assert (joined.start_ns, joined.end_ns, joined.margin_ns, joined.confidence) == (0, 30, 7, 0.25)
+    assert (cut.start_ns, cut.end_ns, cut.margin_ns, cut.confidence) == (12, 30, 1, 0.125)
 
 
 def test_slices_and_other_scenarios_are_not_spliced() -> None:
