@@ -16,15 +16,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from orbitrain.contacts.builder import Region, ServiceLink, build_plan
-from orbitrain.contacts.elements import Shell
+from orbitrain.contacts.builder import build_plan
+from orbitrain.contacts.elements import Shell, satellites_of
 from orbitrain.contacts.geometry import Site
+from orbitrain.contacts.network import Duplex, Network, Region
 from orbitrain.core import Job
 from orbitrain.protocols import fedmeld
 from orbitrain.roles import RegionServices, fedmeld_machines
 from orbitrain.sim import Settings, Simulation
 
 SECOND_NS = 1_000_000_000
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 HOURS = 24
 DEVICES = 50
 MODEL_BYTES = 100_000
@@ -59,11 +61,13 @@ def main() -> None:
     regions = tuple(Region(n, n, tuple(f"{n}-dev-{i}" for i in range(DEVICES))) for n in PLACES)
     begun_s = time.perf_counter()
     plan = build_plan(
-        shells=[Shell("sat", 550, 30, 60, planes=6, phasing=1)],
-        sites=[Site(name, latitude, longitude, 0.0, 10.0) for name, (latitude, longitude) in PLACES.items()],
-        regions=regions,
-        link=ServiceLink(20_000_000),
-        epoch=datetime(2026, 1, 1, tzinfo=UTC),
+        Network(
+            satellites=satellites_of(Shell("sat", 550, 30, 60, planes=6, phasing=1), EPOCH),
+            sites=[Site(name, *place, 0.0, 10.0) for name, place in PLACES.items()],
+            regions=regions,
+            service=Duplex.constant(20_000_000),
+        ),
+        epoch=EPOCH,
         duration_ns=HOURS * 3600 * SECOND_NS,
         scenario_sha256="0" * 64,
     )

@@ -10,19 +10,27 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from orbitrain.contacts.compact import compact
 from orbitrain.contacts.plan import ContactPlan
-from orbitrain.display import Display, show_result
+from orbitrain.display import Display, show_result, working
 from orbitrain.learning.outcome import JobError
 from orbitrain.outputs import RunFolder, load_plan, replace_bytes
 from orbitrain.passes_command import passes_command
-from orbitrain.plan_commands import plan_diff, plan_export, plan_import
-from orbitrain.planning import build_plan
+from orbitrain.plan_commands import (
+    COMPACT_SUFFIX,
+    plan_diff,
+    plan_export,
+    plan_import,
+    plan_show,
+    plan_slice,
+)
+from orbitrain.plans import believed_plan, keep, kept, plans_for, true_plan
 from orbitrain.runtime.clock import SECOND_NS, utc_stamp, wall_s
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
 from orbitrain.testbed.run import Interrupted, accuracy_rows, collect, run_daemons
 from orbitrain.testbed.supervisor import DaemonFailed
+from orbitrain.update_command import plan_update
 from orbitrain.virtual import Setting, workshop
 
 app = typer.Typer(
@@ -34,9 +42,12 @@ app = typer.Typer(
 plan_app = typer.Typer(help="Contact plans.", no_args_is_help=True)
 app.add_typer(plan_app, name="plan")
 app.command("passes")(passes_command)
+plan_app.command("show")(plan_show)
 plan_app.command("diff")(plan_diff)
+plan_app.command("slice")(plan_slice)
 plan_app.command("export")(plan_export)
 plan_app.command("import")(plan_import)
+plan_app.command("update")(plan_update)
 
 
 class Links(StrEnum):
@@ -68,35 +79,39 @@ class _Run:
     finished: dict[str, Any] | None
 
 
-def _prepare(file: Path, out: Path | None, seed: int | None, plan_file: Path | None, driver: str) -> _Run:
+def _prepare(
+    file: Path, out: Path | None, seed: int | None, plan_file: Path | None, driver: str, console: Console
+) -> _Run:
     """Everything that can be wrong with what the user gave, before anything starts."""
-    scenario = load_scenario(file)
+    scenario = _loaded(file)
     seed = scenario.seed if seed is None else seed
-    plan = load_plan(plan_file) if plan_file is not None else None
-    if plan is not None:
-        _check_plan(plan, scenario, plan_file)
+    given = load_plan(plan_file) if plan_file is not None else None
+    if given is not None:
+        _check_plan(given, scenario, plan_file)
     folder = RunFolder(out if out is not None else Path("runs") / f"{scenario.name}-{utc_stamp()}")
-    kept = load_plan(folder.plan) if folder.plan.exists() and folder.identity.exists() else None
-    if plan is None:
-        plan = kept if kept is not None else _built(scenario, file)
-    elif kept is not None and kept.sha256 != plan.sha256:
+    plans = kept(folder)
+    if plans is None:
+        with working(console) as progress:
+            plans = plans_for(scenario, file, seed, given, progress)
+    elif given is not None and plans.believed.sha256 != given.sha256:
         raise ScenarioError(f"{plan_file}: --plan: must be the plan that {folder.path} was begun with")
-    setting = Setting(scenario, str(file), file.parent, seed, plan)
+    setting = Setting(scenario, str(file), file.parent, seed, plans.believed, plans.truth, plans.updates)
     if not folder.identity.exists():
         # A task that cannot be used must be known before anything is written.
         with workshop(setting) as shop:
             shop.initial()
     finished = folder.claim({"scenario_sha256": scenario.sha256, "seed": seed, "driver": driver})
-    if kept is not None:
-        _check_plan(kept, scenario, folder.plan)
+    _check_plan(plans.believed, scenario, folder.plan)
+    keep(folder, plans)
     return _Run(setting, folder, finished)
 
 
-def _built(scenario: Scenario, file: Path) -> ContactPlan:
-    try:
-        return build_plan(scenario)
-    except ValueError as error:
-        raise ScenarioError(f"{file}: {error}") from None
+def _loaded(file: Path) -> Scenario:
+    """A scenario; what it leaves out is told."""
+    scenario = load_scenario(file)
+    for line in scenario.left_out:
+        print(f"orbitrain: left out: {file}: {line}", file=sys.stderr)
+    return scenario
 
 
 def _check_plan(plan: ContactPlan, scenario: Scenario, file: Path | None) -> None:
@@ -167,7 +182,7 @@ def run_command(
         raise ScenarioError(f"--links: {links.value} is not there yet, allowed are auto and none")
     if rate is not None and not 0 < rate <= 100_000:
         raise ScenarioError(f"--rate: must be greater than 0 and at most 100000, not {rate:g}")
-    run = _prepare(scenario, out, seed, plan, "daemons")
+    run = _prepare(scenario, out, seed, plan, "daemons", console)
     if run.finished is not None:
         show_result(run.finished, str(run.folder.path), console)
         return
@@ -193,7 +208,7 @@ def sim_command(
 ) -> None:
     """Run a scenario in virtual time, with real training."""
     console = Console()
-    run = _prepare(scenario, out, seed, plan, "sim")
+    run = _prepare(scenario, out, seed, plan, "sim", console)
     if run.finished is not None:
         show_result(run.finished, str(run.folder.path), console)
         return
@@ -203,7 +218,6 @@ def sim_command(
         workshop(run.setting) as shop,
         Display(run.setting.scenario, console, quiet) as display,
     ):
-        run.folder.write_plan(run.setting.plan)
         progress = run.setting.progress()
         newest: dict[str, float] = {}
 
@@ -232,43 +246,25 @@ def plan_build(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it.")] = Path(
         "plan.json"
     ),
+    true: Annotated[
+        bool, typer.Option("--true", help="What the links follow, where the scenario has a [truth].")
+    ] = False,
+    seed: Seed = None,
 ) -> None:
-    """Compute a scenario's contact plan."""
-    plan = _built(load_scenario(scenario), scenario)
+    """Compute a scenario's contact plan; a name that ends in .plan gives its compact form."""
+    loaded = _loaded(scenario)
+    with working(Console(stderr=True)) as progress:
+        if true:
+            plan = true_plan(loaded, scenario, loaded.seed if seed is None else seed, progress)
+        else:
+            plan = believed_plan(loaded, scenario, progress)
+    if plan is None:
+        raise ScenarioError(f"{scenario}: truth: must be there for --true")
     try:
-        replace_bytes(out, plan.to_json())
+        replace_bytes(out, compact(plan) if out.suffix == COMPACT_SUFFIX else plan.to_json())
     except OSError as error:
         raise ScenarioError(f"{out}: --out: cannot be written: {error.strerror}") from None
     print(f"{out}: {len(plan.contacts)} contacts, {len(plan.nodes)} nodes, sha256 {plan.sha256}")
-
-
-@plan_app.command("show")
-def plan_show(plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file.")]) -> None:
-    """Show a plan's contacts, one line a pass."""
-    console = Console()
-    loaded = load_plan(plan)
-    console.print(
-        f"plan version {loaded.version}, epoch {loaded.epoch}, {loaded.duration_ns / SECOND_NS:g} s, "
-        f"{len(loaded.nodes)} nodes, {len(loaded.contacts)} contacts, sha256 {loaded.sha256}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    table = Table()
-    for column in ("source", "destination", "class", "start s", "end s", "length s", "delay ms", "Mbit/s"):
-        table.add_column(column, justify="right" if column.endswith("s") and " " in column else "left")
-    for contact in loaded.contacts:
-        delays = [sample.delay_ns / 1e6 for sample in contact.samples]
-        table.add_row(
-            contact.source,
-            contact.destination,
-            contact.link_class,
-            f"{contact.start_ns / SECOND_NS:.3f}",
-            f"{contact.end_ns / SECOND_NS:.3f}",
-            f"{(contact.end_ns - contact.start_ns) / SECOND_NS:.1f}",
-            f"{min(delays):.2f}..{max(delays):.2f}",
-            f"{contact.samples[0].rate_bps / 1e6:g}",
-        )
-    console.print(table)
 
 
 def main() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress import Progress as Bar
+from rich.progress import TaskID
 from rich.table import Table
 
 from orbitrain.runtime.clock import SECOND_NS, wall_s
@@ -185,3 +188,33 @@ def _score(accuracy: Mapping[str, Any] | None, region: str) -> float | None:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
+
+
+PATIENCE_S = 2.0
+"""Wall seconds of work that nobody needs to hear about."""
+
+
+@contextmanager
+def working(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Tells how far long work is: a bar on a terminal, else a line now and then.
+
+    Call what it gives with (what, done, total).
+    """
+    begun_s = told_s = wall_s()
+    bars: dict[str, TaskID] = {}
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal told_s
+            now_s = wall_s()
+            if now_s - begun_s < PATIENCE_S:
+                return
+            if console.is_terminal:
+                if what not in bars:
+                    bars[what] = bar.add_task(what)
+                bar.update(bars[what], completed=done, total=total)
+            elif now_s - told_s >= LINE_S:
+                told_s = now_s
+                console.print(f"{what}: {done} of {total}", highlight=False)
+
+        yield tell

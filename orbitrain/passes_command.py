@@ -17,9 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from orbitrain.contacts.element_files import read_elements
-from orbitrain.contacts.elements import FIRST_CATALOGUE_NUMBER, Satellite, Shell, satellites_of
+from orbitrain.contacts.elements import Satellite
 from orbitrain.contacts.geometry import Site
+from orbitrain.contacts.network import Duplex
 from orbitrain.contacts.passes import PassRow, passes
+from orbitrain.fleet import satellites as satellites_of
+from orbitrain.planning import duplex_of, site_of
 from orbitrain.runtime.clock import SECOND_NS, unix_ns
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
 
@@ -80,9 +83,11 @@ def passes_command(
         what = str(elements)
     else:
         assert loaded is not None
-        satellites, errors, what = _from_shells(loaded), (), str(scenario)
+        satellites, errors, what = satellites_of(loaded), loaded.left_out, str(scenario)
     try:
-        table = passes(satellites, sites, begin, duration_s, skip_bad=skip_bad)
+        table = passes(
+            satellites, sites, begin, duration_s, skip_bad=skip_bad, budgets=_budgets(loaded, sites)
+        )
     except ValueError as error:
         raise ScenarioError(f"{what}: {error}") from None
     errors = (*errors, *(f"{what}: {line}" for line in table.errors))
@@ -132,7 +137,9 @@ def _duration_s(hours: float | None, scenario: Scenario | None) -> float:
 def _sites(wanted: Sequence[str], mask: float | None, scenario: Scenario | None) -> list[Site]:
     if mask is not None and not 0 <= mask < 90:
         raise ScenarioError(f"--mask: must be 0 to less than 90, not {mask:g}")
-    known = {s.name: Site(**s.model_dump()) for s in scenario.sites} if scenario is not None else {}
+    known = (
+        {s.name: site_of(s) for s in (*scenario.sites, *scenario.stations)} if scenario is not None else {}
+    )
     if not wanted and scenario is None:
         raise ScenarioError("--site: must be given as LAT,LON,ALT_M without a scenario")
     sites = [known[name] if name in known else _place(name, known) for name in wanted or known]
@@ -168,13 +175,16 @@ def _from_file(file: Path, skip_bad: bool) -> tuple[tuple[Satellite, ...], tuple
     return found.satellites, found.errors
 
 
-def _from_shells(scenario: Scenario) -> tuple[Satellite, ...]:
-    satellites: list[Satellite] = []
-    for shell in scenario.constellation:
-        satellites += satellites_of(
-            Shell(**shell.model_dump()), scenario.epoch, FIRST_CATALOGUE_NUMBER + len(satellites)
-        )
-    return tuple(satellites)
+def _budgets(scenario: Scenario | None, sites: Sequence[Site]) -> dict[str, Duplex]:
+    """By site: the budget of feeder links for a station, of service links for any other place."""
+    if scenario is None:
+        return {}
+    service, feeder = duplex_of(scenario), scenario.links.feeder
+    stations = {station.name for station in scenario.stations}
+    found = {site.name: service for site in sites if site.name not in stations}
+    if feeder is not None:
+        found |= {site.name: Duplex(*feeder.budgets) for site in sites if site.name in stations}
+    return found
 
 
 def _show(rows: Sequence[PassRow], begin: datetime, duration_s: float) -> None:
@@ -191,10 +201,10 @@ def _show(rows: Sequence[PassRow], begin: datetime, duration_s: float) -> None:
     table.add_column("satellite")
     if len(sites) > 1:
         table.add_column("site")
-    for name in ("rises (UTC)", "sets", "minutes", "highest", "nearest", "clipped"):
-        table.add_column(
-            name, justify="right" if name in ("minutes", "highest", "nearest") else "left", no_wrap=True
-        )
+    volumes = any(row.volume_bits is not None for row in rows)
+    right = ("minutes", "highest", "nearest", "megabytes")
+    for name in ("rises (UTC)", "sets", *right[:3], *(right[3:] if volumes else ()), "clipped"):
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
     for row in rows:
         rise, down = datetime.fromisoformat(row.aos), datetime.fromisoformat(row.los)
         days = (down.date() - rise.date()).days
@@ -206,6 +216,7 @@ def _show(rows: Sequence[PassRow], begin: datetime, duration_s: float) -> None:
             f"{(down - rise) / timedelta(minutes=1):.1f}",
             f"{row.max_elevation_degrees:.1f} deg",
             f"{row.min_range_km:.0f} km",
+            *([] if not volumes else ["" if row.volume_bits is None else f"{row.volume_bits / 8e6:.1f}"]),
             row.clipped or "",
         )
     console.print(table)

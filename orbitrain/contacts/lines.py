@@ -1,4 +1,4 @@
-"""Lines: how long a straight line between two nodes is over time, how fast that changes, how high it stands."""
+"""Lines: how long a straight line between two nodes is, how fast that changes, how high it stands."""
 
 from __future__ import annotations
 
@@ -48,9 +48,6 @@ class GroundLine:
             np.degrees(np.arcsin(sine)),
         )
 
-    def range_at(self, t_ns: Integers) -> Floats:
-        return range_km(self.frame, self.flown.at(self.satellite, t_ns / NS_PER_S))
-
 
 @dataclass(frozen=True, slots=True)
 class SpaceLine:
@@ -66,9 +63,6 @@ class SpaceLine:
         moved_km = self._range_km(after_s) - self._range_km(before_s)
         return Line(self._range_km(t_s), moved_km / (after_s - before_s), None)
 
-    def range_at(self, t_ns: Integers) -> Floats:
-        return self._range_km(t_ns / NS_PER_S)
-
     def _range_km(self, t_s: Floats) -> Floats:
         line = self.flown.at(self.first, t_s) - self.flown.at(self.second, t_s)
         length: Floats = np.sqrt(line[:, 0] ** 2 + line[:, 1] ** 2 + line[:, 2] ** 2)
@@ -77,3 +71,27 @@ class SpaceLine:
 
 def _around(flown: Tracks, t_s: Floats) -> tuple[Floats, Floats]:
     return np.maximum(t_s - _HALF_S, 0.0), np.minimum(t_s + _HALF_S, flown.duration_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A line as it was at some instants, and linear between them: for looking often.
+
+    At the instants of `sampling.dense` the range between is off by less than 2 microseconds of light, and
+    elevations by less than a thousandth of a degree.
+    """
+
+    t_ns: Integers
+    seen: Line
+
+    @staticmethod
+    def of(line: GroundLine | SpaceLine, t_ns: Integers) -> Glance:
+        return Glance(t_ns, line.at(t_ns))
+
+    def at(self, t_ns: Integers) -> Line:
+        elevation = self.seen.elevation_degrees
+        return Line(
+            np.interp(t_ns, self.t_ns, self.seen.range_km),
+            np.interp(t_ns, self.t_ns, self.seen.range_rate_km_per_s),
+            None if elevation is None else np.interp(t_ns, self.t_ns, elevation),
+        )

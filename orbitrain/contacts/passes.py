@@ -6,15 +6,17 @@ scenario is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 import numpy as np
 
+from orbitrain.contacts.channel import volume_bits
+from orbitrain.contacts.crossings import GOLDEN, SECTIONS
 from orbitrain.contacts.elements import Satellite
-from orbitrain.contacts.finder import GOLDEN, LONGEST_STEP_S, SECTIONS, Passes, find_all_passes
+from orbitrain.contacts.finder import LONGEST_STEP_S, Passes, find_all_passes
 from orbitrain.contacts.geometry import (
     Floats,
     Site,
@@ -24,6 +26,8 @@ from orbitrain.contacts.geometry import (
     range_km,
     sine_of_elevation,
 )
+from orbitrain.contacts.lines import NS_PER_S, GroundLine
+from orbitrain.contacts.network import Duplex
 from orbitrain.contacts.validity import outside_validity
 
 # Memory of the tracks is 48 bytes a satellite and grid point, and as much again while they are made: more go
@@ -37,7 +41,8 @@ Clipped = Literal["start", "end", "both"]
 class PassRow:
     """One pass. `clipped` says which of its ends is the window's own, the pass being in progress there.
 
-    Greatest elevation and shortest range are of the part within the window.
+    Greatest elevation and shortest range are of the part within the window. So is `volume_bits`: what can be
+    sent in the scarcer direction by one that has the satellite to itself; None where no budget is known.
     """
 
     satellite: str
@@ -47,6 +52,7 @@ class PassRow:
     max_elevation_degrees: float
     min_range_km: float
     clipped: Clipped | None
+    volume_bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,12 @@ def passes(
     duration_s: float,
     *,
     skip_bad: bool = False,
+    budgets: Mapping[str, Duplex] | None = None,
 ) -> PassTable:
     """All passes of the satellites over the sites from `start` (aware) on.
 
     Satellites whose elements are too old for the window, or which SGP4 gives up on within it, raise
-    ValueError with one line; with `skip_bad` they are left out and told.
+    ValueError with one line; with `skip_bad` they are left out and told. `budgets` are by site.
     """
     if start.utcoffset() is None:
         raise ValueError(f"start: must be a datetime with a time zone, not {start.isoformat()}")
@@ -84,7 +91,7 @@ def passes(
         _refuse(failed, skip_bad)
         errors += failed.values()
         for site, over in zip(sites, find_all_passes(flown, sites), strict=True):
-            found += _rows(group, flown, site, over, start)
+            found += _rows(group, flown, site, over, start, (budgets or {}).get(site.name))
     found.sort(key=lambda item: (item[0], item[1].satellite, item[1].site))
     return PassTable(tuple(row for _, row in found), tuple(errors))
 
@@ -95,8 +102,14 @@ def _refuse(errors: dict[int, str], skip_bad: bool) -> None:
 
 
 def _rows(
-    group: Sequence[Satellite], flown: Tracks, site: Site, over: Passes, start: datetime
+    group: Sequence[Satellite],
+    flown: Tracks,
+    site: Site,
+    over: Passes,
+    start: datetime,
+    duplex: Duplex | None,
 ) -> Iterator[tuple[float, PassRow]]:
+    frame = SiteFrame.of(site)
     sine, distance_km = highest_and_nearest(flown, site, over)
     columns = (over.satellite, over.start_s, over.end_s, np.degrees(np.arcsin(sine)), distance_km)
     for satellite, rise_s, set_s, degrees, km in zip(*(column.tolist() for column in columns), strict=True):
@@ -109,8 +122,18 @@ def _rows(
             round(degrees, 4),
             round(km, 3),
             clipped,
+            None
+            if duplex is None
+            else _volume_bits(duplex, GroundLine(flown, satellite, frame), rise_s, set_s),
         )
         yield rise_s, row
+
+
+def _volume_bits(duplex: Duplex, line: GroundLine, rise_s: float, set_s: float) -> int:
+    window = (round(rise_s * NS_PER_S), round(set_s * NS_PER_S))
+    if window[0] >= window[1]:
+        return 0
+    return min(volume_bits(budget, line, *window) for budget in {duplex.up, duplex.down})
 
 
 _CLIPPED: Final[dict[tuple[bool, bool], Clipped | None]] = {

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -37,8 +36,6 @@ _NS_PER_S: Final = 1_000_000_000
 SPACING_NS: Final = 20 * _NS_PER_S
 _LONG_NS: Final = 1800 * _NS_PER_S
 _FEWEST: Final = 9
-# Steps closer to each other than two dense points are not told apart; to a millisecond is 2^15 of 20 s.
-_HALVINGS: Final = 35
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +51,8 @@ class States:
 Phase = tuple[int, int, int]
 """(start_ns, end_ns, category), end excluded. Within a phase the state is smooth."""
 
-StateAt = Callable[[int, Integers], States]
-"""From a category and instants in ns of scenario time that lie in a phase of it."""
+StateAt = Callable[[Integers, Integers], States]
+"""From categories and instants in ns of scenario time, each in a phase of its category."""
 
 
 def phases(category_at: Callable[[Integers], Integers], start_ns: int, end_ns: int) -> list[Phase]:
@@ -63,16 +60,17 @@ def phases(category_at: Callable[[Integers], Integers], start_ns: int, end_ns: i
 
     An edge is the first whole millisecond at which the later category holds.
     """
-    dense_ns = _dense(start_ns, end_ns)
+    dense_ns = dense(start_ns, end_ns)
     category = category_at(dense_ns)
     left = np.flatnonzero(category[1:] != category[:-1])
-    low_ns, high_ns = dense_ns[left], dense_ns[left + 1]
+    # Bisected in whole milliseconds: `low` is before the edge, `high` is not.
+    low, high = dense_ns[left] // EDGE_NS, -(-dense_ns[left + 1] // EDGE_NS)
     before = category[left]
-    for _ in range(_HALVINGS if len(left) else 0):
-        middle_ns = (low_ns + high_ns) // 2
-        same = category_at(middle_ns) == before
-        low_ns, high_ns = np.where(same, middle_ns, low_ns), np.where(same, high_ns, middle_ns)
-    edges_ns = np.clip(-(-high_ns // EDGE_NS) * EDGE_NS, start_ns, end_ns)
+    while len(left) and int(np.max(high - low)) > 1:
+        middle = (low + high) // 2
+        same = category_at(np.clip(middle * EDGE_NS, start_ns, end_ns)) == before
+        low, high = np.where(same, middle, low), np.where(same, high, np.maximum(middle, low + 1))
+    edges_ns = np.clip(high * EDGE_NS, start_ns, end_ns)
     found: list[Phase] = []
     since_ns, now = start_ns, int(category[0])
     for edge_ns, after in zip(edges_ns.tolist(), category[left + 1].tolist(), strict=True):
@@ -85,24 +83,31 @@ def phases(category_at: Callable[[Integers], Integers], start_ns: int, end_ns: i
     return found
 
 
-def samples(state_at: StateAt, contact: Sequence[Phase]) -> tuple[Sample, ...]:
-    """Samples of a contact through its phases, each beginning where the one before ends."""
-    found: list[Sample] = []
+def samples(
+    state_at: StateAt, contact: Sequence[Phase], near_at: StateAt | None = None
+) -> tuple[Sample, ...]:
+    """Samples of a contact through its phases, each beginning where the one before ends.
+
+    `near_at` is a quicker stand-in, right to a small part of the tolerances, by which the knots are chosen.
+    """
+    knots: list[Integers] = []
+    categories: list[int] = []
     for index, (start_ns, end_ns, category) in enumerate(contact):
         last_ns = end_ns if index == len(contact) - 1 else end_ns - 1
-        found += _smooth(partial(state_at, category), start_ns, last_ns)
-    return tuple(found)
+        knots.append(_knots(near_at or state_at, category, start_ns, last_ns))
+        categories += [category] * len(knots[-1])
+    return _as_samples(state_at, np.array(categories), np.concatenate(knots))
 
 
-def _smooth(state_at: Callable[[Integers], States], start_ns: int, end_ns: int) -> list[Sample]:
+def _knots(state_at: StateAt, category: int, start_ns: int, end_ns: int) -> Integers:
     # A chord over h seconds is off by h^2 / 8 times the second derivative, what is held by h times the first:
     # knots at equal steps of the integral of the tolerances' share error evenly, which is nearly the fewest
     # knots. The dense grid then proves it, and knots are added until it holds.
     if end_ns - start_ns < 2 * EDGE_NS:
-        return _as_samples(state_at, np.unique(np.array([start_ns, end_ns])))
-    dense_ns = _dense(start_ns, end_ns)
-    dense = state_at(dense_ns)
-    density = _density(dense, float(dense_ns[1] - dense_ns[0]))
+        return np.unique(np.array([start_ns, end_ns]))
+    dense_ns = dense(start_ns, end_ns)
+    truth = state_at(np.full(len(dense_ns), category), dense_ns)
+    density = _density(truth, float(dense_ns[1] - dense_ns[0]))
     pieces = (density[1:] + density[:-1]) / 2 * np.diff(dense_ns)
     spent = np.concatenate(([0.0], np.cumsum(pieces)))
     intervals = max(1, math.ceil(float(spent[-1])))
@@ -111,24 +116,26 @@ def _smooth(state_at: Callable[[Integers], States], start_ns: int, end_ns: int) 
         middle_ns = np.unique(np.round(inner / EDGE_NS).astype(np.int64) * EDGE_NS)
         middle_ns = middle_ns[(middle_ns > start_ns) & (middle_ns < end_ns)]
         knots_ns = np.concatenate(([start_ns], middle_ns, [end_ns]))
-        if intervals >= len(dense_ns) or _close(dense_ns, dense, knots_ns, state_at(knots_ns)):
-            return _as_samples(state_at, knots_ns)
+        at_knots = state_at(np.full(len(knots_ns), category), knots_ns)
+        if intervals >= len(dense_ns) or _close(dense_ns, truth, knots_ns, at_knots):
+            return knots_ns
         intervals += max(1, intervals // 8)
 
 
-def _dense(start_ns: int, end_ns: int) -> Integers:
+def dense(start_ns: int, end_ns: int) -> Integers:
+    """The instants at which a window is looked at, both ends among them."""
     length_ns = end_ns - start_ns
     spacing_ns = _NS_PER_S if length_ns <= _LONG_NS else SPACING_NS
     points = max(_FEWEST, math.ceil(length_ns / spacing_ns) + 1)
     return np.round(np.linspace(start_ns, end_ns, points)).astype(np.int64)
 
 
-def _density(dense: States, spacing_ns: float) -> Floats:
-    bends = np.sqrt(_bend(dense.delay_ns) / (8 * DELAY_TOLERANCE_NS))
-    rate = np.maximum(dense.rate_bps, 1.0)
-    bends = np.maximum(bends, np.sqrt(_bend(dense.rate_bps) / (8 * RATE_TOLERANCE * rate)))
-    held = _slope(dense.loss_mean) / LOSS_TOLERANCE
-    held = np.maximum(held, _slope(dense.loss_burst) / (BURST_TOLERANCE * dense.loss_burst))
+def _density(truth: States, spacing_ns: float) -> Floats:
+    bends = np.sqrt(_bend(truth.delay_ns) / (8 * DELAY_TOLERANCE_NS))
+    rate = np.maximum(truth.rate_bps, 1.0)
+    bends = np.maximum(bends, np.sqrt(_bend(truth.rate_bps) / (8 * RATE_TOLERANCE * rate)))
+    held = _slope(truth.loss_mean) / LOSS_TOLERANCE
+    held = np.maximum(held, _slope(truth.loss_burst) / (BURST_TOLERANCE * truth.loss_burst))
     density: Floats = np.maximum(bends, held) / spacing_ns
     return density
 
@@ -142,22 +149,22 @@ def _slope(values: Floats) -> Floats:
     return np.abs(np.gradient(values))
 
 
-def _close(dense_ns: Integers, dense: States, knots_ns: Integers, at_knots: States) -> bool:
+def _close(dense_ns: Integers, truth: States, knots_ns: Integers, at_knots: States) -> bool:
     # The 1 % leaves room for what lies between two dense points and for rounding to whole ns.
     delay_ns = np.interp(dense_ns, knots_ns, at_knots.delay_ns)
     rate_bps = np.interp(dense_ns, knots_ns, at_knots.rate_bps)
     held = np.maximum(np.searchsorted(knots_ns, dense_ns, side="right") - 1, 0)
     mean, burst = at_knots.loss_mean[held], at_knots.loss_burst[held]
     return bool(
-        np.max(np.abs(delay_ns - dense.delay_ns)) <= 0.99 * DELAY_TOLERANCE_NS
-        and np.all(np.abs(rate_bps - dense.rate_bps) <= 0.99 * RATE_TOLERANCE * dense.rate_bps + 1)
-        and np.max(np.abs(mean - dense.loss_mean)) <= LOSS_TOLERANCE
-        and np.all(np.abs(burst - dense.loss_burst) <= BURST_TOLERANCE * dense.loss_burst)
+        np.max(np.abs(delay_ns - truth.delay_ns)) <= 0.99 * DELAY_TOLERANCE_NS
+        and np.all(np.abs(rate_bps - truth.rate_bps) <= 0.99 * RATE_TOLERANCE * truth.rate_bps + 1)
+        and np.max(np.abs(mean - truth.loss_mean)) <= LOSS_TOLERANCE
+        and np.all(np.abs(burst - truth.loss_burst) <= BURST_TOLERANCE * truth.loss_burst)
     )
 
 
-def _as_samples(state_at: Callable[[Integers], States], knots_ns: Integers) -> list[Sample]:
-    at = state_at(knots_ns)
+def _as_samples(state_at: StateAt, categories: Integers, knots_ns: Integers) -> tuple[Sample, ...]:
+    at = state_at(categories, knots_ns)
     rows = zip(
         knots_ns.tolist(),
         at.delay_ns.tolist(),
@@ -167,7 +174,7 @@ def _as_samples(state_at: Callable[[Integers], States], knots_ns: Integers) -> l
         strict=True,
     )
     # Loss to six digits: more is noise, and a file's size.
-    return [
+    return tuple(
         Sample(t_ns, round(delay_ns), max(1, int(rate_bps)), round(mean, 6), round(burst, 3))
         for t_ns, delay_ns, rate_bps, mean, burst in rows
-    ]
+    )

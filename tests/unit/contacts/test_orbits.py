@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from skyfield.api import EarthSatellite, load, wgs84
 
-from orbitrain.contacts.builder import DELAY_TOLERANCE_NS, Region, ServiceLink, build_plan
+from orbitrain.contacts.builder import build_plan
 from orbitrain.contacts.elements import EARTH_RADIUS_KM, Satellite, Shell, satellites_of
 from orbitrain.contacts.finder import LONGEST_STEP_S, Pass, find_passes
 from orbitrain.contacts.geometry import Site, SiteFrame, range_km, sine_of_elevation, tracks
+from orbitrain.contacts.isl import IslRules
+from orbitrain.contacts.network import CrossLinks, Duplex, Network, Region, Station
 from orbitrain.contacts.plan import ContactPlan
+from orbitrain.contacts.sampling import DELAY_TOLERANCE_NS
 from orbitrain.contacts.serving import ServiceTimeline
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,14 +37,16 @@ def plan_over(
     shells: tuple[Shell, ...], sites: tuple[Site, ...], hours: int, devices: int = 1
 ) -> ContactPlan:
     return build_plan(
-        shells=shells,
-        sites=sites,
-        regions=[Region(s.name, s.name, tuple(f"{s.name}-{i}" for i in range(devices))) for s in sites],
-        link=ServiceLink(20_000_000, 0.001, 3.0),
+        Network(
+            satellites=[satellite for shell in shells for satellite in satellites_of(shell, EPOCH)],
+            sites=sites,
+            regions=[Region(s.name, s.name, tuple(f"{s.name}-{i}" for i in range(devices))) for s in sites],
+            service=Duplex.constant(20_000_000, 0.001, 3.0),
+            ground=("gateway",),
+        ),
         epoch=EPOCH,
         duration_ns=hours * 3600 * 10**9,
         scenario_sha256="0" * 64,
-        ground=("gateway",),
     )
 
 
@@ -426,29 +431,34 @@ def test_a_day_of_sixty_satellites_over_five_sites_builds() -> None:
             "region 'r': must have a name",
         ),
         ({"regions": [Region("r", "quito", ("eq-0",))]}, "nodes.*must be unique, 'eq-0' is there already"),
-        ({"link": ServiceLink(0)}, "rate_bps: must be 1 to"),
+        ({"stations": [Station(SITES[0])]}, "nodes.*must be unique, 'quito' is there already"),
+        ({"intra": CrossLinks(Duplex.constant(1), IslRules(), "ring")}, "planes: must be given where there"),
     ],
 )
 def test_a_plan_that_cannot_be_built_says_why(change: dict[str, Any], message: str) -> None:
-    good: dict[str, Any] = {
-        "shells": [EQUATORIAL],
+    network: dict[str, Any] = {
+        "satellites": satellites_of(EQUATORIAL, EPOCH),
         "sites": [SITES[0]],
-        "regions": [Region("r", "quito", ("d",))],
-        "link": ServiceLink(1_000_000),
-        "epoch": EPOCH,
-        "duration_ns": 3600 * 10**9,
-        "scenario_sha256": "0" * 64,
+        "regions": [Region("r", "quito", ("d", "quito"))],
+        "service": Duplex.constant(1_000_000),
     }
+    window: dict[str, Any] = {"epoch": EPOCH, "duration_ns": 3600 * 10**9}
     with pytest.raises(ValueError, match=message):
-        build_plan(**{**good, **change})
+        build_plan(
+            Network(**{**network, **{key: value for key, value in change.items() if key not in window}}),
+            **{**window, **{key: value for key, value in change.items() if key in window}},
+            scenario_sha256="0" * 64,
+        )
 
 
 def test_an_instant_long_plan_can_be_built() -> None:
     plan = build_plan(
-        shells=[EQUATORIAL],
-        sites=[SITES[0]],
-        regions=[Region("r", "quito", ("d",))],
-        link=ServiceLink(1_000_000),
+        Network(
+            satellites=satellites_of(EQUATORIAL, EPOCH),
+            sites=[SITES[0]],
+            regions=[Region("r", "quito", ("d",))],
+            service=Duplex.constant(1_000_000),
+        ),
         epoch=EPOCH + timedelta(microseconds=1),
         duration_ns=1,
         scenario_sha256="0" * 64,

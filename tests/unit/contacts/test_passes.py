@@ -158,6 +158,24 @@ def test_a_scenario_has_satellites_sites_and_a_window() -> None:
     assert quito == [row for row in rows if row["site"] == "quito"]
 
 
+def test_a_volume_is_the_rate_over_the_pass_where_a_budget_is_known(iss: Path) -> None:
+    rows = json.loads(call(DEMO, "--json", "--hours", 3).stdout)
+    for row in rows:
+        length = datetime.fromisoformat(row["los"]) - datetime.fromisoformat(row["aos"])
+        assert row["volume_bits"] == pytest.approx(2_000_000 * length.total_seconds(), rel=1e-5)
+    assert {row["volume_bits"] for row in json.loads(call(*over_zurich(iss), "--json").stdout)} == {None}
+
+
+def test_a_volume_is_in_the_scarcer_direction(tmp_path: Path) -> None:
+    text = DEMO.read_text().replace("service_rate_bps = 2_000_000", "")
+    table = "\n[links.service]\nrate_bps = 3000\nup = { rate_bps = 1000 }\n"
+    file = tmp_path / "scarce.toml"
+    file.write_text(text + table)
+    for row in json.loads(call(file, "--json", "--hours", 2).stdout):
+        length = datetime.fromisoformat(row["los"]) - datetime.fromisoformat(row["aos"])
+        assert row["volume_bits"] == pytest.approx(1_000 * length.total_seconds(), rel=1e-4)
+
+
 def test_a_place_south_and_west_is_read() -> None:
     result = call(DEMO, "--json", "--hours", 3, "--site", "-0.18,-78.47,2850")
     quito = json.loads(call(DEMO, "--json", "--hours", 3, "--site", "quito").stdout)

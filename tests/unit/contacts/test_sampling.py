@@ -23,7 +23,7 @@ from orbitrain.contacts.sampling import (
 S = 1_000_000_000
 
 
-def overhead(category: int, t_ns: Integers) -> States:
+def overhead(category: Integers, t_ns: Integers) -> States:
     """A pass of 600 s, 550 km overhead in the middle, with a rate and a loss that follow the range."""
     along_km = 7.5 * (t_ns / S - 300.0)
     range_km = np.hypot(550.0, along_km)
@@ -32,7 +32,7 @@ def overhead(category: int, t_ns: Integers) -> States:
     return States(range_km / 299_792.458 * S, rate, loss, 1.0 + 30.0 * loss)
 
 
-def ring(category: int, t_ns: Integers) -> States:
+def ring(category: Integers, t_ns: Integers) -> States:
     """A day between two satellites of neighbouring planes: near at the crossings, far over the equator."""
     range_km = 900.0 + 700.0 * np.cos(2 * math.pi * t_ns / (2_870 * S))
     one = np.ones(len(t_ns))
@@ -42,7 +42,7 @@ def ring(category: int, t_ns: Integers) -> States:
 def within(contact: Contact, states_at: object, edges: list[Phase], every_ns: int) -> None:
     for start_ns, end_ns, category in edges:
         t_ns = np.arange(start_ns, end_ns, every_ns)
-        truth = states_at(category, t_ns)  # type: ignore[operator]
+        truth = states_at(np.full(len(t_ns), category), t_ns)  # type: ignore[operator]
         for n, t in enumerate(t_ns.tolist()):
             sample: Sample = contact.sample_at(t)
             assert abs(sample.delay_ns - truth.delay_ns[n]) <= DELAY_TOLERANCE_NS
@@ -76,7 +76,7 @@ def test_a_step_of_the_rate_is_a_nanosecond_wide() -> None:
 
 
 def test_a_state_that_never_changes_has_two_samples() -> None:
-    def still(category: int, t_ns: Integers) -> States:
+    def still(category: Integers, t_ns: Integers) -> States:
         one = np.ones(len(t_ns))
         return States(one * 1e6, one * 5e6, 0 * one, one)
 
