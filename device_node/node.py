@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from orbitrain.machine import Machine
-from orbitrain.roles import RegionServices, fedmeld_machines
+from orbitrain.roles import fedmeld_machines
 from orbitrain.runtime.daemon import Composition, Node
 
 
 def _machines(node: Node) -> Mapping[str, Machine]:
     params = node.config.fedmeld_params(node.folder)
-    return fedmeld_machines("device", node.config.name, params, RegionServices(node.plan, params.regions))
+    return fedmeld_machines("device", node.config.name, params, node.services())
 
 
 def _warm(node: Node) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from orbitrain.machine import (
     LocalProtocolError,
     Machine,
     ObjectLost,
+    PlanUpdated,
     RemoteProtocolError,
     Report,
     Send,
@@ -468,6 +469,10 @@ class Core:
                 return [Event(now_ns, role, Severity.DIAGNOSTIC, "contact_started", fields)]
             case ContactEnded(peer=peer):
                 return [Event(now_ns, role, Severity.DIAGNOSTIC, "contact_ended", {"peer": peer} | fields)]
+            case PlanUpdated(revision=revision):
+                return [
+                    Event(now_ns, role, Severity.ACTIVITY_HI, "plan_updated", {"revision": revision} | fields)
+                ]
             case JobFailed(job=job, reason=reason):
                 fields |= {"job": job, "reason": reason}
                 return [Event(now_ns, role, Severity.WARNING_HI, "job_failed", fields)]

@@ -100,11 +100,15 @@ class ObjectLost:
 
 @dataclass(frozen=True, slots=True)
 class ContactStarted:
-    """The plan says so and a ping came back. `end_ns` is when the plan ends it."""
+    """A ping came back, `acquisition_s` after the link was there at the earliest.
+
+    `end_ns` is when the plan that this node believes ends it: None where that plan does not have it. It may
+    end earlier or later than that, as links follow the true plan, and an update of the plan may move it.
+    """
 
     peer: str
     link_class: str
-    end_ns: int
+    end_ns: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,13 @@ class ContactEnded:
 
 @dataclass(frozen=True, slots=True)
 class PlanUpdated:
-    version: int
+    """From now on the plan that this node believes is the one with this revision.
+
+    What a machine asks the plan through its services answers from that plan already. Contacts in progress
+    go on.
+    """
+
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ both run the same ones over the same plan.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.serving import Carriage, Service, ServiceTimeline, earliest_carrier
 from orbitrain.machine import Machine
@@ -14,10 +16,34 @@ from orbitrain.protocols.fedmeld.rules import DEVICE_ROLE, SATELLITE_ROLE
 
 
 class RegionServices:
-    """What FedMeld asks the plan, for all regions of the ring."""
+    """What FedMeld asks the believed plan, for all regions of the ring, or those that a node has to do with.
+
+    Machines keep it for good; an update of the plan changes what it answers.
+    """
 
     def __init__(self, plan: ContactPlan, regions: tuple[fedmeld.Region, ...]) -> None:
-        self._timelines = {region.name: ServiceTimeline(plan, region.devices) for region in regions}
+        """Raises ValueError for a plan that does not know one of the regions' devices."""
+        self._regions = regions
+        self._timelines = self._timelines_of(plan)
+
+    def _timelines_of(self, plan: ContactPlan) -> dict[str, ServiceTimeline]:
+        return {region.name: ServiceTimeline(plan, region.devices) for region in self._regions}
+
+    def prepare(self, plan: ContactPlan) -> Callable[[], None]:
+        """Compute the services of an updated plan now; calling what is returned makes them the answer.
+
+        Raises ValueError for a plan that does not know one of the regions' devices.
+        """
+        timelines = self._timelines_of(plan)
+
+        def follow() -> None:
+            self._timelines = timelines
+
+        return follow
+
+    def follow(self, plan: ContactPlan) -> None:
+        """From now on answer from an updated plan. Raises ValueError as `prepare` does."""
+        self.prepare(plan)()
 
     def serving(self, region: str, t_ns: int) -> Service | None:
         return self._timelines[region].serving(t_ns)

@@ -3,6 +3,8 @@
 It gives machines exactly what the daemons give them - ordered inputs, confirmed contacts, letters that end
 once, jobs that take their modelled time, a commit before anything leaves - and nothing else: no byte moves,
 objects are names. Training is real if the `Engine` handed in trains.
+
+Nodes believe one plan, which updates may replace; links follow the true one.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from orbitrain.contacts.plan import ContactPlan
+from orbitrain.contacts.updates import replaces
 from orbitrain.core import Arrival, Core, DeadLetter, Durable, Event, Job, Step
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import (
@@ -26,13 +29,30 @@ from orbitrain.machine import (
     JobDone,
     JobFailed,
     Machine,
+    PlanUpdated,
     RemoteProtocolError,
 )
-from orbitrain.mailbox import ENVELOPE_BYTES, Flight, Identity, Letter, Mark, Outcome, flight, settle
+from orbitrain.mailbox import (
+    ENVELOPE_BYTES,
+    Identity,
+    Letter,
+    Mark,
+    Outcome,
+    Passage,
+    believed_end_ns,
+    is_begun,
+    passage,
+    reconsidered_ns,
+    settle,
+    window_at,
+)
 from orbitrain.results import Entry
 
 RETRY_NS = 1_000_000_000
 """Scenario time until a letter whose answer did not come is tried again within a contact."""
+
+_FIRST = 1 << 62
+"""Taken from a place on the agenda, it goes before everything of its instant."""
 
 
 class Engine(Protocol):
@@ -59,6 +79,8 @@ class MemoryJournal:
         self.events: list[tuple[str, Event]] = []
         """(incarnation, event): also those of earlier stores of the node, which the operator had gathered."""
         self.dead_letters: list[DeadLetter] = []
+        self.revision = 0
+        """Of the plan that the machines know of."""
         self._letters: dict[Identity, Letter] = {}
         self._sequences: dict[tuple[str, str, int], int] = {}
         self._marks: dict[tuple[str, str, int], Mark] = {}
@@ -79,6 +101,9 @@ class MemoryJournal:
         self._jobs.update(step.jobs)
         self.events += [(self.durable.incarnation, event) for event in step.events]
         self.dead_letters += step.dead_letters
+        for event in step.events:
+            if event.kind == "plan_updated":
+                self.revision = max(self.revision, event.fields["revision"])
         self._reported = tuple(reported)
         self.durable = replace(
             self.durable,
@@ -126,26 +151,49 @@ class _Node:
     life: int = 0
     inbox: list[Arrival] = field(default_factory=list)
     contacts: dict[str, int] = field(default_factory=dict)
-    """Confirmed contacts: peer -> end of the window."""
+    """Confirmed contacts: peer -> end of the true window."""
+    again: dict[str, int] = field(default_factory=dict)
+    """When to look again at letters for a peer that were not begun."""
     air: dict[str, Identity] = field(default_factory=dict)
     """The letter under way, by peer: one a link."""
     told: dict[str, str] = field(default_factory=dict)
     """Incarnation of each peer at the last contact."""
     steps: int = 0
     arrivals: int = 0
+    booted_ns: int = 0
 
 
 class Simulation:
     """`run` until the predicate holds, the plan ends, or nothing is left to happen."""
 
-    def __init__(self, plan: ContactPlan, settings: Settings, engine: Engine) -> None:
+    def __init__(
+        self,
+        plan: ContactPlan,
+        settings: Settings,
+        engine: Engine,
+        truth: ContactPlan | None = None,
+        follow: Callable[[ContactPlan], None] = lambda plan: None,
+    ) -> None:
+        """Nodes believe `plan`; links follow `truth`, or the plan believed where there is none.
+
+        `follow` is told of an update at its instant, before any machine: what machines ask the plan through
+        must answer from it from then on.
+        """
         self.plan = plan
+        """The one believed now."""
         self.now_ns = 0
         self.dead_letters = 0
         self.crash: Callable[[str, int, CrashPoint], bool] = lambda node, step, point: False
         """Asked at every crash point of every step; True kills the node there."""
         self._settings = settings
         self._engine = engine
+        self._truth = truth
+        self._follow = follow
+        self._duration_ns = plan.duration_ns
+        self._newest = plan
+        self._taken: list[ContactPlan] = []
+        self._waiting = 0
+        self._edition = 0
         self._nodes: dict[str, _Node] = {}
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
@@ -165,33 +213,98 @@ class Simulation:
     def at(self, t_ns: int, what: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (t_ns, next(self._order), what))
 
+    def update(self, at_ns: int, plan: ContactPlan) -> None:
+        """From `at_ns` on every node that runs believes `plan`, the others from when they are back.
+
+        Raises ValueError for a plan that does not replace the newest one, those that wait included.
+        """
+        wanted, why = replaces(self._newest, plan)
+        if not wanted:
+            raise ValueError(f"plan: {why}")
+        if at_ns <= self.now_ns:
+            raise ValueError(f"at_ns: must be after {self.now_ns}, not {at_ns}")
+        self._newest = plan
+        # Before everything else of that instant.
+        self._waiting += 1
+        heapq.heappush(self._agenda, (at_ns, self._waiting - _FIRST, lambda: self._take(plan)))
+
+    def _take(self, plan: ContactPlan) -> None:
+        """The instant of an update has come."""
+        if plan.revision <= self.plan.revision:
+            return  # a later one had an earlier instant
+        self.plan = plan
+        self._taken.append(plan)
+        self._follow(plan)
+        for _, node in sorted(self._nodes.items()):
+            if node.core is not None:
+                self._tell(node, plan)
+        if self._truth is None:
+            self._relink()
+
+    def _tell(self, node: _Node, plan: ContactPlan) -> None:
+        item, fields = PlanUpdated(plan.revision), {"sha256": plan.sha256}
+        self._arrive(node, Arrival(self.now_ns, "", -2, plan.revision, None, item, fields=fields))
+
     def run(self, until: Callable[[list[tuple[str, Event]]], bool] = lambda fresh: False) -> None:
         """`until` sees the events (node, event) as they are committed; True ends the run."""
         self._until = until
         self._ended = False
         for name in sorted(self._nodes):
             self._boot(name)
-        names = sorted(self._nodes)
-        for a in names:
-            for b in self.plan.neighbours(a):
-                if a < b and b in self._nodes:
-                    for start_ns, end_ns in self.plan.windows(a, b):
-                        self._window(a, b, start_ns, end_ns)
+        self._appoint()
         while self._agenda:
             t_ns, _, what = heapq.heappop(self._agenda)
             # What is due at the instant of the end still happens, on whichever node.
-            if t_ns > self.plan.duration_ns or (self._ended and t_ns > self.now_ns):
+            if t_ns > self._duration_ns or (self._ended and t_ns > self.now_ns):
                 break
             self.now_ns = t_ns
             what()
         if not self._ended:
-            self.now_ns = self.plan.duration_ns
+            self.now_ns = self._duration_ns
+
+    # --------------------------------------------------------------------------------- true links
+
+    @property
+    def _links(self) -> ContactPlan:
+        """The plan that the links follow."""
+        return self._truth or self.plan
+
+    def _appoint(self) -> None:
+        """Put what is still to come of the links on the agenda."""
+        for a in sorted(self._nodes):
+            for b in self._links.neighbours(a):
+                if a < b and b in self._nodes:
+                    for start_ns, end_ns in self._links.windows(a, b):
+                        if end_ns > self.now_ns:
+                            self._window(a, b, start_ns, end_ns)
 
     def _window(self, a: str, b: str, start_ns: int, end_ns: int) -> None:
         confirmed_ns = start_ns + self._settings.acquisition_ns
+        if confirmed_ns < self.now_ns:  # unless it is known already, the signal is acquired from now on
+            confirmed_ns = self.now_ns + self._settings.acquisition_ns
         if confirmed_ns < end_ns:
-            self.at(confirmed_ns, lambda: self._meet(a, b, end_ns))
-            self.at(end_ns, lambda: self._part(a, b))
+            self._link_at(confirmed_ns, lambda: self._meet(a, b, end_ns))
+        if start_ns + self._settings.acquisition_ns < end_ns:
+            self._link_at(end_ns, lambda: self._part(a, b))
+
+    def _link_at(self, t_ns: int, what: Callable[[], None]) -> None:
+        """As `at`, until the links follow another plan."""
+        edition = self._edition
+        self.at(t_ns, lambda: what() if edition == self._edition else None)
+
+    def _relink(self) -> None:
+        """The links follow an updated plan: contacts in progress go on as long as it has them."""
+        self._edition += 1
+        self._appoint()
+        for name, node in sorted(self._nodes.items()):
+            for peer in sorted(node.contacts):
+                window = window_at(self._links, name, peer, self.now_ns)
+                if window is not None:
+                    node.contacts[peer] = window[1]
+                else:
+                    self._lose(node, peer)
+            if node.core is not None:
+                self._await_signal(node)
 
     # ---------------------------------------------------------------------------- life and death
 
@@ -221,6 +334,7 @@ class Simulation:
         node.inbox.clear()
         node.air.clear()
         node.contacts.clear()
+        node.again.clear()
         node.told.clear()
         self._wakes.pop(name, None)
         if lose_disk:
@@ -237,15 +351,24 @@ class Simulation:
         node.inbox += node.core.lost(node.holds.__contains__)
         for job in durable.jobs:
             self._start_job(node, job)
-        for peer in self.plan.neighbours(name):
+        for plan in self._taken:
+            if plan.revision > node.journal.revision:
+                self._tell(node, plan)
+        node.booted_ns = self.now_ns
+        self._await_signal(node)
+        self._wake(node, self.now_ns)
+
+    def _await_signal(self, node: _Node) -> None:
+        """A node that came up within a contact needs as long to acquire the signal as at its start."""
+        acquired_ns = node.booted_ns + self._settings.acquisition_ns
+        if acquired_ns < self.now_ns:
+            return
+        for peer in self._links.neighbours(node.name):
             if peer not in self._nodes:
                 continue
-            for start_ns, end_ns in self.plan.windows(name, peer):
-                acquired_ns = start_ns + self._settings.acquisition_ns
-                if acquired_ns <= self.now_ns < end_ns - self._settings.acquisition_ns:
-                    acquired = partial(self._meet, name, peer, end_ns)
-                    self.at(self.now_ns + self._settings.acquisition_ns, acquired)
-        self._wake(node, self.now_ns)
+            for start_ns, end_ns in self._links.windows(node.name, peer):
+                if start_ns + self._settings.acquisition_ns <= node.booted_ns and acquired_ns < end_ns:
+                    self._link_at(acquired_ns, partial(self._meet, node.name, peer, end_ns))
 
     # ------------------------------------------------------------------------------------ contacts
 
@@ -262,14 +385,11 @@ class Simulation:
             if peer.name not in node.contacts:
                 node.contacts[peer.name] = end_ns
                 node.told[peer.name] = peer.core.incarnation
-                contact = self.plan.active(node.name, peer.name, self.now_ns)
+                contact = self._links.active(node.name, peer.name, self.now_ns)
                 link_class = contact.link_class if contact is not None else ""
-                self._arrive(
-                    node,
-                    Arrival(
-                        self.now_ns, peer.name, -1, 1, None, ContactStarted(peer.name, link_class, end_ns)
-                    ),
-                )
+                believed_ns = believed_end_ns(self.plan, node.name, peer.name, self.now_ns)
+                item = ContactStarted(peer.name, link_class, believed_ns)
+                self._arrive(node, Arrival(self.now_ns, peer.name, -1, 1, None, item))
 
     def _part(self, a: str, b: str) -> None:
         for name, peer in ((a, b), (b, a)):
@@ -280,37 +400,46 @@ class Simulation:
     def _lose(self, node: _Node, peer: str) -> None:
         del node.contacts[peer]
         node.air.pop(peer, None)
+        node.again.pop(peer, None)
         self._arrive(node, Arrival(self.now_ns, peer, -1, 0, None, ContactEnded(peer)))
 
     # ------------------------------------------------------------------------------------- letters
 
     def _pump(self, node: _Node, peer: str) -> None:
-        """Start the next letter towards a peer in contact, if the link is free and it will fit."""
+        """Start the next letter towards a peer in contact, if the link is free and it seems to fit."""
         if node.core is None or peer not in node.contacts or peer in node.air:
             return
-        contact = self.plan.active(node.name, peer, self.now_ns)
-        if contact is None:
+        ends, end_ns, handling_ns = (node.name, peer), node.contacts[peer], self._settings.handling_ns
+        contact = self._links.active(*ends, self.now_ns)
+        if contact is None or self.now_ns >= end_ns:
             return
+        believed = self.plan.active(*ends, self.now_ns)
         for letter in node.core.outbox.heads(peer):
             size = ENVELOPE_BYTES + len(letter.body)
             if letter.cancelled is None:
                 held = self._nodes[peer].holds
                 size += sum(nbytes for digest, nbytes in letter.objects if digest not in held)
-            times = flight(contact, self.now_ns, size, self._settings.handling_ns)
-            if times is not None:
+            if is_begun(believed, self.now_ns, size, handling_ns):
+                course = passage(self._links, ends, self.now_ns, size, handling_ns, end_ns)
                 fields = {"to": peer, "class": contact.link_class, "bytes": size}
-                self._launch(node, peer, letter, times, fields)
+                self._launch(node, peer, letter, course, fields)
                 return
+            again_ns = reconsidered_ns(believed, end_ns)
+            if again_ns is not None:
+                node.again[peer] = again_ns
+                self._wake(node, again_ns)
 
     def _launch(
-        self, node: _Node, peer: str, letter: Letter, times: Flight, fields: Mapping[str, Any]
+        self, node: _Node, peer: str, letter: Letter, course: Passage, fields: Mapping[str, Any]
     ) -> None:
         assert node.core is not None
         node.core.outbox.attempted(letter.identity)
         node.air[peer] = letter.identity
         life, there = node.life, self._nodes[peer].life
-        self.at(times.arrives_ns, lambda: self._receive(peer, there, node, life, letter))
-        self.at(times.answered_ns, lambda: self._answer(node, life, peer, letter, fields))
+        if course.arrives_ns is not None:
+            self.at(course.arrives_ns, lambda: self._receive(peer, there, node, life, letter))
+        if course.answered_ns is not None:
+            self.at(course.answered_ns, lambda: self._answer(node, life, peer, letter, fields))
 
     def _receive(self, name: str, there: int, sender: _Node, life: int, letter: Letter) -> None:
         """A letter has arrived. Known ones are answered by their mark, which is there already."""
@@ -405,10 +534,16 @@ class Simulation:
         batch = [arrival for arrival in node.inbox if arrival.due_ns <= t_ns]
         node.inbox = [arrival for arrival in node.inbox if arrival.due_ns > t_ns]
         batch += core.timers(t_ns)
+        again = [peer for peer, again_ns in node.again.items() if again_ns <= t_ns]
+        for peer in again:
+            del node.again[peer]
         if batch:
             self._step(node, core, batch)
+        else:
+            for peer in sorted(again):
+                self._pump(node, peer)
         if node.core is core:
-            waiting = [arrival.due_ns for arrival in node.inbox]
+            waiting = [*(arrival.due_ns for arrival in node.inbox), *node.again.values()]
             deadline = core.deadline_ns()
             if deadline is not None:
                 waiting.append(max(deadline, t_ns))

@@ -24,15 +24,29 @@ from orbitrain.sim import Settings, Simulation
 from orbitrain.transport.store.blobs import BlobStore
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A later issue of the plan, which every node believes from scenario time `at_ns` (1 or more) on."""
+
+    at_ns: int
+    plan: ContactPlan
+
+
 @dataclass(slots=True)
 class Setting:
-    """What a run works on: the scenario, its seed, its folder, its plan."""
+    """What a run works on: the scenario, its seed, its folder, its plan.
+
+    Nodes believe `plan`, and in their turn `updates`, each of which replaces the one before it
+    (`contacts.updates`). Links follow `truth`; without one they follow what is believed.
+    """
 
     scenario: Scenario
     file: str
     folder: Path
     seed: int
     plan: ContactPlan
+    truth: ContactPlan | None = None
+    updates: tuple[Update, ...] = ()
 
     @property
     def task(self) -> dict[str, Any]:
@@ -97,7 +111,10 @@ class Workshop:
         alpha: float | None = None,
         watch: Callable[[str, Event, Mapping[Digest, float]], None] = lambda node, event, scores: None,
     ) -> Outcome:
-        """Run the scenario in virtual time; `alpha` overrides its mixing ratio. `watch` sees every event."""
+        """Run the scenario in virtual time; `alpha` overrides its mixing ratio. `watch` sees every event.
+
+        Raises ValueError for updates that do not follow the plan.
+        """
         setting, scenario = self.setting, self.setting.scenario
         params = fedmeld_params(scenario, setting.seed, setting.folder, initial, alpha)
         orbits = RegionServices(setting.plan, params.regions)
@@ -105,7 +122,9 @@ class Workshop:
             acquisition_ns=round(scenario.links.acquisition_s * SECOND_NS),
             handling_ns=round(scenario.compute.message_s * SECOND_NS),
         )
-        simulation = Simulation(setting.plan, settings, self.engine)
+        simulation = Simulation(setting.plan, settings, self.engine, setting.truth, orbits.follow)
+        for update in setting.updates:
+            simulation.update(update.at_ns, update.plan)
         for name, kind in scenario.nodes():
             preloaded = [initial] if kind == "device" else []
             simulation.add(name, partial(fedmeld_machines, kind, name, params, orbits), preloaded)

@@ -100,8 +100,11 @@ class NodeConfig(_Table):
     kind: Literal["satellite", "ground", "device"]
     seed: int = Field(ge=0, lt=1 << 63)
     plan: str = "plan.json"
+    """What the node believes, of either form; a slice must be this node's own."""
+    truth: str | None = None
+    """The plan that links follow, where they are emulated by the nodes themselves; else the one believed."""
     scenario_sha256: Sha256
-    """The plan must be of this scenario."""
+    """The plans must be of this scenario."""
     state: str = "state"
     """Folder of the journal and the objects."""
     clock: str | None = None
@@ -126,6 +129,14 @@ class NodeConfig(_Table):
             "seed": self.seed,
             "search_path": str((folder / self.task.search_path).resolve()),
         }
+
+    def regions(self) -> tuple[Region, ...]:
+        """Those whose services the node has to know: a device its own, every other node all."""
+        return tuple(
+            Region(region.name, tuple(region.devices))
+            for region in self.fedmeld.regions
+            if self.kind != "device" or self.name in region.devices
+        )
 
     def fedmeld_params(self, folder: Path) -> Params:
         table = self.fedmeld

@@ -14,7 +14,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,15 @@ from orbitrain.contacts.plan import ContactPlan
 from orbitrain.core import Core
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.machine import LocalProtocolError, Machine
+from orbitrain.roles import RegionServices
 from orbitrain.runtime import clock as clocks
 from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock, ClockError, ClockFile
 from orbitrain.runtime.compute import Compute
 from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
-from orbitrain.runtime.driver import Driver, Times
+from orbitrain.runtime.contacts import Times
+from orbitrain.runtime.driver import Driver
 from orbitrain.runtime.operator import OperatorDesk
+from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.telemetry import Telemetry
 from orbitrain.transport.bus import Publisher
 from orbitrain.transport.rpc import (
@@ -62,11 +67,24 @@ class Node:
 
     config: NodeConfig
     folder: Path
-    plan: ContactPlan
+    plans: PlanShelf
+    truth: ContactPlan | None
+    """What the links follow, if that is not the plan believed."""
     journal: Journal
     blobs: BlobStore
     compute: Compute
     telemetry: Telemetry
+
+    @property
+    def plan(self) -> ContactPlan:
+        """What the node believes now."""
+        return self.plans.plan
+
+    def services(self) -> RegionServices:
+        """What its machines ask the plan; it follows the plan's updates."""
+        services = RegionServices(self.plan, self.config.regions())
+        self.plans.ask(services.prepare)
+        return services
 
 
 class Duty:
@@ -118,9 +136,9 @@ def blobs_path(state: Path) -> Path:
     return state / "blobs"
 
 
-def _load_plan(config: NodeConfig, path: Path) -> ContactPlan:
-    """Raises ConfigError."""
-    file = path.parent / config.plan
+def _load_plan(config: NodeConfig, path: Path, name: str) -> ContactPlan:
+    """A plan's file, named in the configuration at `path`. Raises ConfigError."""
+    file = path.parent / name
     try:
         plan = read_plan(file.read_bytes())
     except OSError as error:
@@ -132,13 +150,46 @@ def _load_plan(config: NodeConfig, path: Path) -> ContactPlan:
             f"{file}: scenario_sha256: is the plan of another scenario "
             f"({plan.scenario_sha256[:12]}, not {config.scenario_sha256[:12]})"
         )
-    known = {node.name: node.kind for node in plan.nodes}
-    for name in [config.name, *config.link.peers, *(d for r in config.fedmeld.regions for d in r.devices)]:
-        if name not in known:
-            raise ConfigError(f"{path}: {name!r} is not a node of the plan {file}")
-    if known[config.name] != config.kind:
-        raise ConfigError(f"{path}: kind: the plan says that {config.name} is a {known[config.name]}")
+    if plan.for_node not in (None, config.name):
+        raise ConfigError(f"{file}: for_node: is the slice for {plan.for_node}, this node is {config.name}")
     return plan
+
+
+def _nodes_known(config: NodeConfig, plan: ContactPlan) -> None:
+    """Raises ValueError for a plan that does not know a node that this one has to do with."""
+    known = {node.name: node.kind for node in plan.nodes}
+    # A slice need not speak of a peer that only turns up unannounced, nor of other regions' devices.
+    peers = config.link.peers if plan.for_node is None else ()
+    regions = config.fedmeld.regions if plan.for_node is None else config.regions()
+    for name in [config.name, *peers, *(device for region in regions for device in region.devices)]:
+        if name not in known:
+            raise ValueError(f"{name!r} is not a node of the plan")
+    if known[config.name] != config.kind:
+        raise ValueError(f"kind: the plan says that {config.name} is a {known[config.name]}")
+
+
+def _prepare(config: NodeConfig, plan: ContactPlan) -> Callable[[], None]:
+    """Examines an update. Raises ValueError."""
+    _nodes_known(config, plan)
+    return lambda: None
+
+
+def load_plans(config: NodeConfig, path: Path) -> tuple[ContactPlan, ContactPlan | None]:
+    """The configured plan, and the true one where there is one. Raises ConfigError."""
+    plan = _load_plan(config, path, config.plan)
+    try:
+        _nodes_known(config, plan)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error} {path.parent / config.plan}") from None
+    if config.truth is None:
+        return plan, None
+    truth = _load_plan(config, path, config.truth)
+    if truth.epoch != plan.epoch:
+        raise ConfigError(
+            f"{path.parent / config.truth}: epoch: must be the believed plan's, {plan.epoch}, "
+            f"not {truth.epoch}"
+        )
+    return plan, truth
 
 
 def _preload(config: NodeConfig, folder: Path, blobs: BlobStore) -> list[str]:
@@ -159,7 +210,7 @@ def _preload(config: NodeConfig, folder: Path, blobs: BlobStore) -> list[str]:
 
 async def _serve(composition: Composition, config: NodeConfig, path: Path) -> int:
     folder = path.parent
-    plan = _load_plan(config, path)
+    plan, truth = load_plans(config, path)
     state = folder / config.state
     state.mkdir(parents=True, exist_ok=True)
     try:
@@ -174,12 +225,15 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
         journal = stack.enter_context(Journal(journal_path(state), config.journal.sync))
         preloaded = _preload(config, folder, blobs)
         compute, telemetry = Compute(), Telemetry(config.name, publisher)
-        node = Node(config, folder, plan, journal, blobs, compute, telemetry)
         durable = journal.load()
+        plans = PlanShelf(state / "plans", plan, durable.committed_ns)
+        plans.ask(partial(_prepare, config))
+        node = Node(config, folder, plans, truth, journal, blobs, compute, telemetry)
         try:
             core = Core(config.name, composition.machines(node), durable, blobs.size)
         except LocalProtocolError as error:
             raise ConfigError(f"{state}: {error}") from None
+        plans.open()
         life = _Life(node, core, preloaded, durable.committed_ns, _Stopping())
         warm = asyncio.create_task(
             compute.run("warm", composition.warm(node), {}, blobs.scratch / "warm"), name="warm"
@@ -223,32 +277,50 @@ class _Life:
         self._stepping: asyncio.Task[None] | None = None
 
     async def live(self, duty: Duty, path: Path, warm: asyncio.Task[JobResult]) -> int:
+        node = self._node
+        with ThreadPoolExecutor(1, "disk") as disk:
+            self._disk = disk
+            desk = OperatorDesk(node.config.name, node.journal, self._on_disk, node.plans, duty.gather)
+            # Updates of the plan may be given before the clock starts.
+            operator = OperatorServer(node.config.operator.listen, desk, node.blobs)
+            await operator.start()
+            stopped = asyncio.create_task(self._stopping.event.wait())
+            starting = asyncio.create_task(self._start_clock(path, warm))
+            try:
+                await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not starting.done():
+                    return 0
+                return await self._drive(starting.result(), desk, duty, stopped)
+            finally:
+                for task in (starting, stopped):
+                    task.cancel()
+                await asyncio.gather(starting, stopped, return_exceptions=True)
+                await operator.stop(STOP_GRACE_S)
+
+    async def _drive(self, clock: Clock, desk: OperatorDesk, duty: Duty, stopped: asyncio.Task[bool]) -> int:
         node, config = self._node, self._node.config
-        stopped = asyncio.create_task(self._stopping.event.wait())
-        starting = asyncio.create_task(self._start_clock(path, warm))
-        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            return 0
-        clock = starting.result()
         driver = Driver(
-            self._core, node.plan, clock, (node.journal, node.blobs), node.compute, node.telemetry
+            self._core,
+            node.plans,
+            clock,
+            (node.journal, node.blobs),
+            node.compute,
+            node.telemetry,
+            self._disk,
+            node.truth,
         )
         self._driver = driver
-        desk = OperatorDesk(driver, node.journal, self._drained, duty.gather)
-        link = LinkServer(config.link.listen, node.blobs, driver, node.plan.neighbours(config.name))
-        operator = OperatorServer(config.operator.listen, desk, node.blobs)
+        driver.reception.peers = {*config.link.peers, *driver.links.neighbours(config.name)}
+        link = LinkServer(config.link.listen, node.blobs, driver.reception, driver.reception.peers)
         driver.awaited, driver.forget = link.awaited, link.forget
-        await operator.start()
         await link.start()
         times = Times(round(config.link.acquisition_s * SECOND_NS), round(config.link.message_s * SECOND_NS))
         self._stepping = asyncio.create_task(
             driver.run(config.link.peers, times, self._preloaded, self._committed_ns)
         )
+        desk.opened(clock, driver.wake, self._drained)
         aside = [asyncio.create_task(duty.run(clock)), asyncio.create_task(self._sample(driver, clock))]
         watched: set[asyncio.Task[object]] = {self._stepping, stopped, *aside}
-        code = 0
         try:
             while not stopped.done():
                 done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -257,16 +329,17 @@ class _Life:
                     failure = task.exception() or (driver.failure if task is self._stepping else None)
                     if failure is not None:
                         traceback.print_exception(failure)
-                        code = EXIT_DEFECT
-                        stopped.cancel()
-                        return code
-            return code
+                        return EXIT_DEFECT
+            return 0
         finally:
             driver.drain()
             for task in aside:
                 task.cancel()
             await asyncio.gather(self._stepping, *aside, return_exceptions=True)
-            await asyncio.gather(link.stop(STOP_GRACE_S), operator.stop(STOP_GRACE_S))
+            await link.stop(STOP_GRACE_S)
+
+    async def _on_disk(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
 
     async def _start_clock(self, path: Path, warm: asyncio.Task[JobResult]) -> Clock:
         """The run's clock once the run starts it, or UTC for a node of its own.

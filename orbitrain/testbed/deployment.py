@@ -118,6 +118,15 @@ def _kept_address(path: Path) -> str | None:
         return None
 
 
+def _neighbours(setting: Setting, name: str) -> list[str]:
+    """Whom a node ever meets, by what is or will be believed and by the true plan."""
+    plans = [setting.plan, *(update.plan for update in setting.updates)]
+    if setting.truth is not None:
+        plans.append(setting.truth)
+    known = {other for other, _ in setting.scenario.nodes()}
+    return sorted(known & {peer for plan in plans for peer in plan.neighbours(name)})
+
+
 def write_nodes(setting: Setting, folder: RunFolder, sockets: Path, initial: Digest) -> dict[str, Path]:
     """Write nodes/NAME.toml for every node. Returns the files by name."""
     scenario = setting.scenario
@@ -134,12 +143,13 @@ def write_nodes(setting: Setting, folder: RunFolder, sockets: Path, initial: Dig
     addresses = {name: kept[name] or next(fresh) for name, _ in nodes}
     desks = {name: f"unix:{sockets / name}" for name, _ in nodes}
     for name, kind in nodes:
-        peers = {peer: addresses[peer] for peer in setting.plan.neighbours(name)}
+        peers = {peer: addresses[peer] for peer in _neighbours(setting, name)}
         config = NodeConfig(
             name=name,
             kind=kind,
             seed=setting.seed,
             plan="../plan.json",
+            truth=None if setting.truth is None else f"../{folder.truth.name}",
             scenario_sha256=scenario.sha256,
             state=name,
             clock="../clock.json",

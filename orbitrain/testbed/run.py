@@ -14,13 +14,14 @@ from typing import Any
 
 from ground_node.gatherer import archive_path
 from orbitrain.machine import Digest
-from orbitrain.outputs import RunFolder, write_json
+from orbitrain.outputs import RunFolder, replace_bytes, write_json
 from orbitrain.results import Entry, aggregates, summarise, until_the_end
 from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
 from orbitrain.testbed.calibration import calibrate
 from orbitrain.testbed.deployment import bus_endpoint, remove, socket_folder, write_nodes
 from orbitrain.testbed.supervisor import DaemonFailed, Supervisor
+from orbitrain.testbed.uplink import Given, give
 from orbitrain.transport.bus import Subscriber
 from orbitrain.transport.rpc import LinkDown, OperatorClient, PeerRefused
 from orbitrain.transport.store.archive import Archive
@@ -66,6 +67,8 @@ def run_daemons(setting: Setting, folder: RunFolder, rate: float, say: News) -> 
                 initial = shop.initial()
                 if not folder.plan.exists():
                     folder.write_plan(setting.plan)
+                if setting.truth is not None and not folder.truth.exists():
+                    replace_bytes(folder.truth, setting.truth.to_json())
                 shutil.copyfile(shop.engine.path(initial), folder.initial)
                 honest, what = calibrate(shop, initial).honest_rate(setting)
             say("rate", {"rate": rate, "honest": honest, "what": what})
@@ -105,6 +108,7 @@ class _Run:
         try:
             self._say("starting", {"nodes": len(self._setting.scenario.nodes()), "t_ns": resumed_ns})
             await self._unless_interrupted(self._supervisor.start())
+            await self._unless_interrupted(self._uplink())
             started = ClockFile(unix_ns() + int(START_MARGIN_S * SECOND_NS), resumed_ns, rate, resumed_ns)
             started.write(self._folder.clock)
             assert started.anchor is not None
@@ -164,6 +168,23 @@ class _Run:
                     ) from None
         return latest
 
+    async def _uplink(self) -> None:
+        """Give every node the updates of the plan that it does not have. Raises DaemonFailed."""
+        for update in self._setting.updates:
+            addresses = {name: f"unix:{self._sockets / name}" for name, _ in self._setting.scenario.nodes()}
+            for name, given in (await give(addresses, update.plan, update.at_ns)).items():
+                if given.outcome is not Given.TAKEN and given.outcome is not Given.KNOWN:
+                    raise DaemonFailed(
+                        f"{name} does not take revision {update.plan.revision} of the plan: {given.reason}"
+                    )
+
+    async def _uplink_again(self) -> None:
+        """A node that lost its disk has lost its updates."""
+        try:
+            await self._uplink()
+        except DaemonFailed as error:
+            self._say("plan_refused", {"reason": str(error)})
+
     async def _listen(self, subscriber: Subscriber) -> None:
         while True:
             kind, fields = await subscriber.receive()
@@ -175,6 +196,7 @@ class _Run:
         """Until every region is done, the scenario's time is up, a daemon fails, or the user interrupts."""
         failed = asyncio.create_task(self._supervisor.failed())
         ends = [asyncio.create_task(self._finished.wait()), asyncio.create_task(self._interrupted.wait())]
+        restarts, uplink = 0, asyncio.create_task(asyncio.sleep(0))
         try:
             while clock.now_ns() < self._setting.plan.duration_ns:
                 done, _ = await asyncio.wait(
@@ -187,12 +209,15 @@ class _Run:
                     self._folder.clock
                 )
                 self._say("time", {"t_ns": now_ns, "restarts": self._supervisor.restarts})
+                if self._supervisor.restarts > restarts and self._setting.updates and uplink.done():
+                    restarts = self._supervisor.restarts
+                    uplink = asyncio.create_task(self._uplink_again())
                 if done:
                     return
         finally:
-            for task in (failed, *ends):
+            for task in (failed, uplink, *ends):
                 task.cancel()
-            await asyncio.gather(failed, *ends, return_exceptions=True)
+            await asyncio.gather(failed, uplink, *ends, return_exceptions=True)
 
     async def _gather(self, clock: Clock) -> None:
         """Drain every node, then have the ground read all journals to their end."""

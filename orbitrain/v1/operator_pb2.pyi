@@ -76,3 +76,29 @@ class GatherReply(_message.Message):
     UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     unreachable: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PlanChunk(_message.Message):
+    __slots__ = ("at_ns", "sha256", "size", "data")
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    at_ns: int
+    sha256: str
+    size: int
+    data: bytes
+    def __init__(self, at_ns: _Optional[int] = ..., sha256: _Optional[str] = ..., size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class UpdatePlanReply(_message.Message):
+    __slots__ = ("accepted", "reason", "at_ns", "revision", "sha256")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AT_NS_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    accepted: bool
+    reason: str
+    at_ns: int
+    revision: int
+    sha256: str
+    def __init__(self, accepted: _Optional[bool] = ..., reason: _Optional[str] = ..., at_ns: _Optional[int] = ..., revision: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...

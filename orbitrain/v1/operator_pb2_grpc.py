@@ -55,6 +55,11 @@ class OperatorStub:
                 request_serializer=orbitrain_dot_v1_dot_operator__pb2.GatherRequest.SerializeToString,
                 response_deserializer=orbitrain_dot_v1_dot_operator__pb2.GatherReply.FromString,
                 _registered_method=True)
+        self.UpdatePlan = channel.stream_unary(
+                '/orbitrain.v1.Operator/UpdatePlan',
+                request_serializer=orbitrain_dot_v1_dot_operator__pb2.PlanChunk.SerializeToString,
+                response_deserializer=orbitrain_dot_v1_dot_operator__pb2.UpdatePlanReply.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -88,6 +93,14 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdatePlan(self, request_iterator, context):
+        """Gives the node an update of its contact plan, durable before it is answered. A plan that does not follow
+        the newest one that the node has is answered with `accepted` unset and the reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +123,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.Gather,
                     request_deserializer=orbitrain_dot_v1_dot_operator__pb2.GatherRequest.FromString,
                     response_serializer=orbitrain_dot_v1_dot_operator__pb2.GatherReply.SerializeToString,
+            ),
+            'UpdatePlan': grpc.stream_unary_rpc_method_handler(
+                    servicer.UpdatePlan,
+                    request_deserializer=orbitrain_dot_v1_dot_operator__pb2.PlanChunk.FromString,
+                    response_serializer=orbitrain_dot_v1_dot_operator__pb2.UpdatePlanReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +238,33 @@ class Operator:
             '/orbitrain.v1.Operator/Gather',
             orbitrain_dot_v1_dot_operator__pb2.GatherRequest.SerializeToString,
             orbitrain_dot_v1_dot_operator__pb2.GatherReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePlan(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/orbitrain.v1.Operator/UpdatePlan',
+            orbitrain_dot_v1_dot_operator__pb2.PlanChunk.SerializeToString,
+            orbitrain_dot_v1_dot_operator__pb2.UpdatePlanReply.FromString,
             options,
             channel_credentials,
             insecure,

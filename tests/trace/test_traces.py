@@ -14,7 +14,7 @@ import pytest
 
 from orbitrain.results import count_carries, count_updates
 from tests.property.checks import check, final_models
-from tests.trace.world import SECOND_NS, World, fake_world, ring, rotation, trace_of
+from tests.trace.world import SECOND_NS, World, fake_world, ring, rotation, trace_of, updated
 
 HERE = Path(__file__).parent
 
@@ -103,6 +103,45 @@ def many_in_view() -> World:
     return fake_world(ring("north", "south"), passes, 100, rounds=6)
 
 
+def pass_that_does_not_appear() -> World:
+    """sat-b is announced for 20 to 40 s and never comes; sat-a goes on with the round it had opened."""
+    believed = {("sat-a", "north"): [(0, 8), (50, 80)], ("sat-b", "north"): [(20, 40)]}
+    truth = {**believed, ("sat-b", "north"): []}
+    return fake_world(ring("north"), believed, 80, rounds=3, truth=truth)
+
+
+def pass_a_minute_late() -> World:
+    """sat-a comes 60 s later than believed, for as long; its service ends when it was believed to end."""
+    believed = {("sat-a", "north"): [(0, 8), (20, 100)]}
+    truth = {("sat-a", "north"): [(0, 8), (80, 160)]}
+    return fake_world(ring("north"), believed, 160, rounds=4, truth=truth)
+
+
+def unannounced_pass() -> World:
+    """A pass cut at 4 s leaves updates in doubt; one that nobody expects settles them, and serves nobody."""
+    believed = {("sat-a", "north"): [(0, 8), (30, 60)]}
+    truth = {("sat-a", "north"): [(0, 4), (10, 20), (30, 60)]}
+    return fake_world(ring("north"), believed, 60, rounds=2, truth=truth)
+
+
+def pass_cut_short_in_an_upload() -> World:
+    """The slow update of north-1 is cut off at 7 s; sat-b collects both, sat-a hears of it long after."""
+    believed = {("sat-a", "north"): [(0, 30), (70, 90)], ("sat-b", "north"): [(40, 60)]}
+    truth = {("sat-a", "north"): [(0, 7), (70, 90)], ("sat-b", "north"): [(40, 50)]}
+    slow = {("sat-a", "north-1"): 20_000}
+    return fake_world(ring("north"), believed, 90, slow, rounds=3, truth=truth)
+
+
+def plan_put_right_in_the_run() -> World:
+    """Passes are believed 17 s late until 28 s, in the middle of a true one; from then on they are right."""
+    regions = ring("north", "south")
+    right = rotation(["north", "south"], 5, 20)
+    wrong = {pair: [(start + 17, end + 17) for start, end in windows] for pair, windows in right.items()}
+    world = fake_world(regions, wrong, 100, rounds=4, truth=right)
+    world.simulation.update(28 * SECOND_NS, updated(world.plan, regions, right, 28))
+    return world
+
+
 def kinds(world: World) -> Counter[str]:
     return Counter(entry.event.kind for entry in world.simulation.entries())
 
@@ -171,6 +210,48 @@ def asserts_one_serves(world: World) -> None:
     assert len(rounds) == len(set(rounds)) == 12
 
 
+def asserts_not_appeared(world: World) -> None:
+    assert {entry.node for entry in world.simulation.entries()} == {"sat-a", "north-0", "north-1"}
+    trained = [(one["node"], one["round"]) for one in of(world, "update_trained")]
+    assert len(trained) == len(set(trained)) == 6
+
+
+def asserts_late(world: World) -> None:
+    met = [e.event.t_ns // SECOND_NS for e in world.simulation.entries() if e.event.kind == "contact_started"]
+    assert sorted(set(met)) == [1, 81]
+    assert kinds(world)["message_refused"] == 0
+
+
+def asserts_settled(world: World) -> None:
+    entries = [e for e in world.simulation.entries() if 10 <= e.event.t_ns / SECOND_NS < 20]
+    assert {e.event.kind for e in entries} == {"contact_started", "letter_delivered", "update_ended"}
+    assert {e.event.fields["fate"] for e in entries if e.event.kind == "update_ended"} == {"delivered"}
+    # sat-a has closed round 1 and told nobody: it is closed once more, with the same model.
+    models = {one["digest"] for one in of(world, "aggregated") if one["round"] == 1}
+    assert (len(models), kinds(world)["aggregated"]) == (1, 3)
+
+
+def asserts_cut(world: World) -> None:
+    sendings = [(one["node"], one["to"]) for one in of(world, "update_sent") if one["round"] == 1]
+    assert sorted(sendings) == [
+        ("north-0", "sat-a"),
+        ("north-0", "sat-b"),
+        ("north-1", "sat-a"),
+        ("north-1", "sat-b"),
+    ]
+    counts = count_updates(world.simulation.entries())
+    assert (counts["aggregated"], counts["superseded"]) == (6, 4), counts
+
+
+def asserts_put_right(world: World) -> None:
+    at = {e.node: e.event.t_ns for e in world.simulation.entries() if e.event.kind == "plan_updated"}
+    assert set(at.values()) == {28 * SECOND_NS}
+    assert len(at) == 6
+    first = [e.event.t_ns / SECOND_NS for e in world.simulation.entries() if e.event.kind == "model_adopted"]
+    assert min(first) > 28, "until then nobody is where he is believed to be for long enough"
+    assert count_carries(world.simulation.entries())["mixed"] == 2
+
+
 SCENARIOS: dict[Callable[[], World], Callable[[World], None]] = {
     plain_round: asserts_plain,
     mixing_that_waits: asserts_waiting,
@@ -181,6 +262,11 @@ SCENARIOS: dict[Callable[[], World], Callable[[World], None]] = {
     device_that_lost_its_disk: asserts_device_back,
     satellite_that_lost_its_disk: asserts_satellite_back,
     many_in_view: asserts_one_serves,
+    pass_that_does_not_appear: asserts_not_appeared,
+    pass_a_minute_late: asserts_late,
+    unannounced_pass: asserts_settled,
+    pass_cut_short_in_an_upload: asserts_cut,
+    plan_put_right_in_the_run: asserts_put_right,
 }
 
 
@@ -198,13 +284,23 @@ def test_the_trace_is_the_one_on_file(make: Callable[[], World], pytestconfig: p
 def test_the_scenario_shows_what_it_is_there_for(make: Callable[[], World]) -> None:
     world = make().run()
     assert world.finished
-    check(world)
+    check(world, updates=kinds(world)["plan_updated"] > 0)
     SCENARIOS[make](world)
 
 
 def test_faults_and_handovers_do_not_change_the_models() -> None:
     """Where the rounds and regions are the same, so are the models."""
-    one_region = [plain_round(), handover_in_a_round(), satellite_that_lost_its_disk()]
+    one_region = [
+        plain_round(),
+        handover_in_a_round(),
+        satellite_that_lost_its_disk(),
+        unannounced_pass(),
+    ]
     assert len({final_models(world.run())["north"] for world in one_region}) == 1
-    two_regions = [mixing_that_waits(), carrier_that_did_not_aggregate(), lost_carrier()]
+    two_regions = [
+        mixing_that_waits(),
+        carrier_that_did_not_aggregate(),
+        lost_carrier(),
+        plan_put_right_in_the_run(),
+    ]
     assert len({tuple(sorted(final_models(world.run()).items())) for world in two_regions}) == 1

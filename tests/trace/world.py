@@ -10,6 +10,7 @@ from typing import Any
 
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.contacts.updates import spliced
 from orbitrain.core import Event, Job, canonical_json
 from orbitrain.machine import Digest
 from orbitrain.protocols import fedmeld
@@ -147,9 +148,10 @@ def world(
     params: fedmeld.Params,
     engine: Engine,
     settings: Settings = SETTINGS,
+    truth: ContactPlan | None = None,
 ) -> World:
     orbits = RegionServices(plan, params.regions)
-    simulation = Simulation(plan, settings, engine)
+    simulation = Simulation(plan, settings, engine, truth, orbits.follow)
     for node in plan.nodes:
         preloaded = [params.initial] if node.kind == "device" else []
         simulation.add(node.name, partial(fedmeld_machines, node.kind, node.name, params, orbits), preloaded)
@@ -161,11 +163,24 @@ def fake_world(
     passes: Passes,
     duration_s: int,
     rates_bps: Mapping[tuple[str, str], int] | None = None,
+    *,
+    truth: Passes | None = None,
     **changes: Any,
 ) -> World:
+    """`passes` are believed; links follow `truth`, where it is given."""
     engine = FakeEngine()
     params = params_of(regions, engine.make("initial"), **changes)
-    return world(plan_of(regions, passes, duration_s, rates_bps), params, engine)
+    believed = plan_of(regions, passes, duration_s, rates_bps)
+    true = None if truth is None else plan_of(regions, truth, duration_s, rates_bps)
+    return world(believed, params, engine, truth=true)
+
+
+def updated(
+    current: ContactPlan, regions: Sequence[fedmeld.Region], passes: Passes, at_s: int, **changes: Any
+) -> ContactPlan:
+    """The next revision of a plan: what it says until `at_s`, and `passes` from then on."""
+    fresh = plan_of(regions, passes, current.duration_ns // SECOND_NS, **changes)
+    return spliced(current, fresh, at_s * SECOND_NS)
 
 
 def _short(value: object) -> str:

@@ -20,6 +20,7 @@ from orbitrain.machine import (
     Lane,
     LocalProtocolError,
     ObjectLost,
+    PlanUpdated,
     RemoteProtocolError,
     Report,
     Send,
@@ -98,6 +99,8 @@ class Satellite:
                 actions += self._not_aggregated(job, reason)
             case ObjectLost(digest=digest):
                 actions += self._lost(digest)
+            case PlanUpdated():
+                actions += self._redesignate(now_ns)
         return actions
 
     # ------------------------------------------------------------------------------- services
@@ -114,6 +117,8 @@ class Satellite:
                 if service is None or not mine or service.start_ns != session.start_ns:
                     actions += self._end(region.name, session)
                     del self._state.sessions[region.name]
+                elif service.end_ns != session.end_ns:
+                    actions += self._move_end(region.name, service.end_ns)
             if service is not None and mine:
                 if region.name not in self._state.sessions:
                     self._state.sessions[region.name].start_ns = service.start_ns
@@ -127,6 +132,29 @@ class Satellite:
                 if following is not None:
                     wake_ns = min(wake_ns, following.start_ns)
         self._wake_ns = wake_ns
+        return actions
+
+    def _move_end(self, region: str, end_ns: int) -> list[Action]:
+        """An update of the plan moved the end of the service in progress.
+
+        Letters expire with the service that they were sent in: if that goes on for longer, devices are asked
+        anew, and get what has not reached them once more.
+        """
+        session = self._state.sessions[region]
+        longer = end_ns > session.end_ns
+        session.end_ns = end_ns
+        actions: list[Action] = []
+        for device in self._params.devices_of(region) if longer else ():
+            if device in self._contacts:
+                actions += self._greet(device)
+        return actions
+
+    def _redesignate(self, now_ns: int) -> list[Action]:
+        """By an updated plan this satellite may be the one to take a model along."""
+        actions: list[Action] = []
+        for region in self._params.regions:
+            if region.name in self._state.sessions:
+                actions += self._take_along(region.name, now_ns)
         return actions
 
     def _end(self, region: str, session: wire.Session) -> list[Action]:

@@ -10,11 +10,17 @@ from orbitrain.transport.rpc.channel import (
     Traffic,
 )
 from orbitrain.transport.rpc.link import LinkClient, LinkHandler, LinkServer
-from orbitrain.transport.rpc.operator import OperatorClient, OperatorHandler, OperatorServer
+from orbitrain.transport.rpc.operator import (
+    PLAN_BYTES_MAX,
+    OperatorClient,
+    OperatorHandler,
+    OperatorServer,
+)
 
 __all__ = [
     "CHUNK_BYTES_DEFAULT",
     "CHUNK_BYTES_MAX",
+    "PLAN_BYTES_MAX",
     "AddressInUse",
     "InsecureAddress",
     "InvalidAddress",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -15,6 +17,7 @@ from orbitrain.transport.rpc.channel import (
     Client,
     PeerRefused,
     Refusal,
+    Rejection,
     Server,
     chunks,
     one_line,
@@ -23,6 +26,9 @@ from orbitrain.transport.store.blobs import OBJECT_BYTES_MAX, BlobStore, is_dige
 from orbitrain.transport.store.errors import DigestMismatch, ObjectTooLarge, OutOfBounds
 from orbitrain.transport.store.journal import PAGE_ROWS_MAX
 from orbitrain.v1 import link_pb2, operator_pb2, operator_pb2_grpc
+
+PLAN_BYTES_MAX = 64 * 1024 * 1024
+"""Largest file of a plan update: held in memory while it is read, beside the plan made of it."""
 
 _Reply = TypeVar("_Reply")
 
@@ -38,6 +44,10 @@ class OperatorHandler(Protocol):
 
     async def gather(self) -> operator_pb2.GatherReply: ...
 
+    async def update_plan(self, at_ns: int, data: bytes) -> operator_pb2.UpdatePlanReply:
+        """The bytes of a plan's file, whole, to be believed from `at_ns` on."""
+        ...
+
 
 async def _answer(answer: Awaitable[_Reply], context: Any) -> _Reply:
     try:
@@ -52,6 +62,7 @@ class _Servicer(operator_pb2_grpc.OperatorServicer):
     def __init__(self, handler: OperatorHandler, blobs: BlobStore) -> None:
         self._handler = handler
         self._blobs = blobs
+        self._receiving = False
 
     async def ReadJournal(
         self, request: operator_pb2.ReadJournalRequest, context: Any
@@ -74,6 +85,43 @@ class _Servicer(operator_pb2_grpc.OperatorServicer):
 
     async def Gather(self, request: operator_pb2.GatherRequest, context: Any) -> operator_pb2.GatherReply:
         return await _answer(self._handler.gather(), context)
+
+    async def UpdatePlan(
+        self, requests: AsyncIterator[operator_pb2.PlanChunk], context: Any
+    ) -> operator_pb2.UpdatePlanReply:
+        if self._receiving:  # one at a time is enough to hold in memory
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "another update is being received")
+        self._receiving = True
+        try:
+            at_ns, data = await _plan_of(requests)
+            return await _answer(self._handler.update_plan(at_ns, data), context)
+        except Rejection as error:
+            code, reason = error.code, error.reason
+        finally:
+            self._receiving = False
+        await context.abort(code, reason)
+        raise AssertionError("abort does not return")
+
+
+async def _plan_of(requests: AsyncIterator[operator_pb2.PlanChunk]) -> tuple[int, bytes]:
+    """(at_ns, the file's bytes), checked against what the chunks say of it. Raises Rejection."""
+    head: operator_pb2.PlanChunk | None = None
+    data = bytearray()
+    async for chunk in requests:
+        head = chunk if head is None else head
+        if (chunk.at_ns, chunk.sha256, chunk.size) != (head.at_ns, head.sha256, head.size):
+            raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, "a stream carries one plan")
+        if not 1 <= head.size <= PLAN_BYTES_MAX:
+            reason = f"size: must be 1 to {PLAN_BYTES_MAX} bytes, not {head.size}"
+            raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, reason)
+        if not 1 <= len(chunk.data) <= CHUNK_BYTES_MAX or len(data) + len(chunk.data) > head.size:
+            raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, f"a chunk of {len(chunk.data)} bytes of a plan")
+        data += chunk.data
+    if head is None or len(data) != head.size:
+        raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, f"a plan that ends after {len(data)} bytes")
+    if (await asyncio.to_thread(hashlib.sha256, data)).hexdigest() != head.sha256:
+        raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, "sha256: is not the digest of the bytes that came")
+    return head.at_ns, bytes(data)
 
 
 class OperatorServer(Server):
@@ -165,3 +213,26 @@ class OperatorClient(Client):
             self._stub.Gather, operator_pb2.GatherRequest(), timeout_s
         )
         return reply
+
+    async def update_plan(self, at_ns: int, data: bytes, timeout_s: float) -> operator_pb2.UpdatePlanReply:
+        """Give the node a plan's file, to be believed from scenario time `at_ns` (1 or more) on.
+
+        ValueError for a file of more than PLAN_BYTES_MAX. A reply without `accepted` says why.
+        """
+        if not 1 <= len(data) <= PLAN_BYTES_MAX:
+            raise ValueError(f"data: must be 1 to {PLAN_BYTES_MAX} bytes, not {len(data)}")
+        sha256 = hashlib.sha256(data).hexdigest()
+
+        def pieces() -> Iterator[operator_pb2.PlanChunk]:
+            for start in range(0, len(data), CHUNK_BYTES_DEFAULT):
+                chunk = operator_pb2.PlanChunk(
+                    at_ns=at_ns, sha256=sha256, size=len(data), data=data[start : start + CHUNK_BYTES_DEFAULT]
+                )
+                self.traffic.sent(chunk)
+                yield chunk
+
+        async with self._failures():
+            self.traffic.call()
+            reply: operator_pb2.UpdatePlanReply = await self._stub.UpdatePlan(pieces(), timeout=timeout_s)
+            self.traffic.received(reply)
+            return reply

@@ -7,8 +7,22 @@ from dataclasses import replace
 import pytest
 
 from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.machine import NEVER_NS, Acknowledged, Fate, Lane, LocalProtocolError, Undelivered
-from orbitrain.mailbox import Letter, Mark, Marks, Outbox, Outcome, flight, settle
+from orbitrain.mailbox import (
+    Letter,
+    Mark,
+    Marks,
+    Outbox,
+    Outcome,
+    Passage,
+    believed_end_ns,
+    flight,
+    is_begun,
+    passage,
+    reconsidered_ns,
+    settle,
+)
 
 
 def letter(
@@ -189,3 +203,58 @@ def test_what_will_not_be_answered_before_loss_of_signal_is_not_begun() -> None:
     assert flight(contact(174), 100, 50, 7) is not None
     assert flight(contact(173), 100, 50, 7) is None
     assert flight(contact(120), 100, 50, 7) is None
+
+
+# ------------------------------------------------------------------------- believed and true links
+
+
+def links(*windows: tuple[int, int], back: tuple[tuple[int, int], ...] | None = None) -> ContactPlan:
+    """Contacts of a and b at a byte a nanosecond and 5 ns."""
+    contacts = []
+    for ends, chosen in ((("a", "b"), windows), (("b", "a"), windows if back is None else back)):
+        for start_ns, end_ns in chosen:
+            samples = (Sample(start_ns, 5, 8_000_000_000, 0.0, 1.0),)
+            contacts.append(Contact(*ends, "service", start_ns, end_ns, samples))
+    nodes = (PlanNode("a", "satellite"), PlanNode("b", "device"))
+    return ContactPlan(1, "0" * 64, "2026-01-01T00:00:00Z", 10_000, nodes, tuple(contacts))
+
+
+def test_a_letter_is_begun_by_what_is_believed_and_without_a_belief_anyway() -> None:
+    assert is_begun(contact(174), 100, 50, 7)
+    assert not is_begun(contact(173), 100, 50, 7)
+    assert is_begun(None, 100, 50, 7)
+
+
+def test_a_letter_that_is_not_begun_is_looked_at_again_at_the_believed_end_if_the_link_outlasts_it() -> None:
+    assert reconsidered_ns(contact(173), 500) == 173
+    assert reconsidered_ns(contact(173), 173) is None
+    assert reconsidered_ns(contact(173), 150) is None
+    assert reconsidered_ns(None, 500) is None
+
+
+@pytest.mark.parametrize(
+    ("end_ns", "what"),
+    [
+        (1000, Passage(162, 174)),
+        (175, Passage(162, 174)),
+        (174, Passage(162, None)),  # at the instant of its end the contact is over
+        (163, Passage(162, None)),
+        (162, Passage(None, None)),
+        (149, Passage(None, None)),
+    ],
+)
+def test_the_true_contact_decides_whether_a_letter_arrives_and_its_answer(end_ns: int, what: Passage) -> None:
+    assert passage(links((0, end_ns)), ("a", "b"), 100, 50, 7, end_ns) == what
+
+
+def test_a_letter_goes_on_over_contacts_that_touch_and_not_over_a_gap() -> None:
+    assert passage(links((0, 120), (120, 400)), ("a", "b"), 100, 50, 7, 400) == Passage(162, 174)
+    assert passage(links((0, 120), (121, 400)), ("a", "b"), 100, 50, 7, 120) == Passage(None, None)
+
+
+def test_the_end_of_a_window_is_that_of_both_directions() -> None:
+    one_way = links((0, 400), back=((0, 165),))
+    assert passage(one_way, ("a", "b"), 100, 50, 7, 165) == Passage(162, None)
+    assert believed_end_ns(one_way, "a", "b", 100) == 165
+    assert believed_end_ns(one_way, "a", "b", 165) is None
+    assert believed_end_ns(links((0, 120), (120, 400)), "a", "b", 10) == 400

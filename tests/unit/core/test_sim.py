@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from google.protobuf.message import Message
 
 from orbitrain.contacts.plan import ContactPlan
+from orbitrain.contacts.updates import spliced
 from orbitrain.core import Job
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import (
@@ -24,6 +26,7 @@ from orbitrain.machine import (
     JobFailed,
     Lane,
     Machine,
+    PlanUpdated,
     Report,
     Send,
     Severity,
@@ -71,6 +74,8 @@ class Scripted:
                 text += f" {job} {reason}"
             case ContactStarted(peer=peer) | ContactEnded(peer=peer):
                 text += f" {peer}"
+            case PlanUpdated(revision=revision):
+                text += f" {revision}"
             case TimerFired():
                 self.done += 1
         actions = list(self.script(item, now_ns // SECOND_NS))
@@ -127,9 +132,10 @@ def simulate(
     sends: Mapping[int, list[Action]],
     faults: Callable[[Simulation], None] = lambda simulation: None,
     answers: Script = nothing,
+    truth: ContactPlan | None = None,
 ) -> Simulation:
     """The satellite acts at the given seconds; the device answers."""
-    simulation = Simulation(contacts, SETTINGS, Workshop())
+    simulation = Simulation(contacts, SETTINGS, Workshop(), truth)
 
     def satellite() -> Mapping[str, Machine]:
         return {"role": Scripted(at_seconds(sends), sends, [])}
@@ -324,3 +330,151 @@ def test_the_result_of_a_cancelled_job_is_not_taken_for_its_successors() -> None
         assert [line for line in heard(simulate(plan((50, 60)), sends), "sat") if "Job" in line] == [
             f"{again + 10}: JobDone j out-of-new"
         ]
+
+
+# ---------------------------------------------------------------------------- believed and true plans
+
+
+def test_contacts_come_when_they_truly_do_whatever_is_believed() -> None:
+    found = simulate(plan((10, 30), (50, 70)), {1: [letter("a")]}, truth=plan((15, 25), (35, 45)))
+    assert heard(found, "sat") == [
+        "16: ContactStarted home-0",
+        "18: Acknowledged a",
+        "25: ContactEnded home-0",
+        "36: ContactStarted home-0",
+        "45: ContactEnded home-0",
+    ]
+
+
+def test_the_end_of_a_contact_is_told_as_it_is_believed_and_not_at_all_if_it_is_not() -> None:
+    ends: dict[int, int | None] = {}
+
+    def note(item: Input, second: int) -> Iterable[Action]:
+        if isinstance(item, ContactStarted):
+            ends[second] = item.end_ns
+        return ()
+
+    simulate(plan((10, 30)), {}, answers=note, truth=plan((15, 25), (35, 45)))
+    assert ends == {16: 30 * SECOND_NS, 36: None}
+
+
+def test_a_letter_cut_off_never_arrives_and_is_delivered_once_at_the_next_contact() -> None:
+    """Believed to have time; sending its objects takes four seconds more than there truly are."""
+    sends: dict[int, list[Action]] = {1: [letter("a", *(f"x{n}" for n in range(6)))]}
+    found = simulate(plan((10, 60)), sends, truth=plan((10, 15), (40, 60)))
+    assert [line for line in heard(found, DEVICE) if "Delivered" in line] == ["48: Delivered a"]
+    assert [line for line in heard(found, "sat") if "Acknowledged" in line] == ["49: Acknowledged a"]
+
+
+def test_a_letter_whose_answer_is_cut_off_has_arrived_and_is_known_at_the_next_contact() -> None:
+    found = simulate(plan((10, 60)), {1: [letter("a")]}, truth=plan((10, 13), (40, 60)))
+    assert [line for line in heard(found, DEVICE) if "Delivered" in line] == ["12: Delivered a"]
+    assert [line for line in heard(found, "sat") if "Acknowledged" in line] == ["43: Acknowledged a"]
+
+
+def test_a_letter_withdrawn_after_it_was_cut_off_is_not_delivered() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a", *(f"x{n}" for n in range(6)))], 20: [Withdraw("a")]}
+    found = simulate(plan((10, 60)), sends, truth=plan((10, 15), (40, 60)))
+    assert not [line for line in heard(found, DEVICE) if "Delivered" in line]
+    assert "43: Undelivered a withdrawn" in heard(found, "sat")
+
+
+def test_what_does_not_fit_by_the_believed_end_is_tried_when_the_link_outlasts_it() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a", *(f"x{n}" for n in range(6)))]}
+    found = simulate(plan((10, 16)), sends, truth=plan((10, 40)))
+    assert [line for line in heard(found, DEVICE) if "Delivered" in line] == ["23: Delivered a"]
+
+
+def following(current: ContactPlan, at_s: int, *windows: tuple[int, int]) -> ContactPlan:
+    return spliced(current, plan(*windows), at_s * SECOND_NS)
+
+
+def test_an_update_is_told_at_its_instant_and_after_a_crash_when_the_node_is_back() -> None:
+    believed = plan((10, 30))
+    update = following(believed, 40, (50, 60))
+
+    def fault(simulation: Simulation) -> None:
+        simulation.update(40 * SECOND_NS, update)
+        kill(39, DEVICE)(simulation)
+
+    found = simulate(believed, {}, fault, truth=plan((10, 30)))
+    told = [e for e in found.entries() if e.event.kind == "plan_updated"]
+    assert [(e.node, e.event.t_ns // SECOND_NS) for e in told] == [("sat", 40), (DEVICE, 42)]
+    assert {(e.event.fields["revision"], e.event.fields["sha256"]) for e in told} == {(1, update.sha256)}
+    assert "42: PlanUpdated 1" in heard(found, DEVICE)
+
+
+@pytest.mark.parametrize("point", list(CrashPoint))
+def test_a_crash_in_the_step_that_takes_up_an_update_takes_it_up_once(point: CrashPoint) -> None:
+    believed = plan((10, 30))
+
+    def fault(simulation: Simulation) -> None:
+        simulation.update(5 * SECOND_NS, following(believed, 5, (10, 30)))
+        crash(DEVICE, 1, point)(simulation)
+
+    found = simulate(believed, {1: [letter("a")]}, fault)
+    told = [e for e in found.entries() if e.event.kind == "plan_updated" and e.node == DEVICE]
+    assert len(told) == 1
+
+
+def test_a_believed_contact_that_an_update_makes_longer_takes_what_did_not_fit() -> None:
+    sends: dict[int, list[Action]] = {1: [letter("a", *(f"x{n}" for n in range(6)))], 14: [letter("b")]}
+    believed = plan((10, 18))
+    found = simulate(
+        believed,
+        sends,
+        lambda simulation: simulation.update(14 * SECOND_NS, following(believed, 14, (10, 40))),
+        truth=plan((10, 40)),
+    )
+    assert "21: Delivered a" in heard(found, DEVICE)
+
+
+def test_without_a_true_plan_links_follow_an_update_and_contacts_in_progress_go_on() -> None:
+    believed = plan((10, 30), (70, 80))
+    update = following(believed, 20, (10, 40), (50, 60))
+    found = simulate(
+        believed,
+        {1: [letter("a")], 35: [letter("b")]},
+        lambda simulation: simulation.update(20 * SECOND_NS, update),
+    )
+    assert heard(found, "sat") == [
+        "11: ContactStarted home-0",
+        "13: Acknowledged a",
+        "20: PlanUpdated 1",
+        "37: Acknowledged b",
+        "40: ContactEnded home-0",
+        "51: ContactStarted home-0",
+        "60: ContactEnded home-0",
+    ]
+
+
+def test_without_a_true_plan_an_update_ends_a_contact_that_it_does_not_have() -> None:
+    believed = plan((10, 30))
+    update = following(believed, 20, (50, 60))
+    found = simulate(believed, {}, lambda simulation: simulation.update(20 * SECOND_NS, update))
+    assert heard(found, "sat")[1:3] == ["20: PlanUpdated 1", "20: ContactEnded home-0"]
+
+
+def test_an_update_that_does_not_follow_is_refused_also_if_the_one_before_it_waits() -> None:
+    believed = plan((10, 30))
+    simulation = Simulation(believed, SETTINGS, Workshop())
+    first = following(believed, 20, (50, 60))
+    simulation.update(20 * SECOND_NS, first)
+    with pytest.raises(ValueError, match="plan: it is another plan under the same revision 1"):
+        simulation.update(30 * SECOND_NS, following(believed, 20, (50, 70)))
+    simulation.update(30 * SECOND_NS, following(first, 30, (50, 70)))
+    with pytest.raises(ValueError, match="at_ns: must be after 0, not 0"):
+        simulation.update(0, replace(first, revision=9))
+
+
+def test_an_older_update_does_not_come_after_a_newer_one() -> None:
+    believed = plan((10, 30))
+    first = following(believed, 20, (50, 60))
+
+    def fault(simulation: Simulation) -> None:
+        simulation.update(20 * SECOND_NS, first)
+        simulation.update(15 * SECOND_NS, following(first, 15, (70, 80)))
+
+    found = simulate(believed, {}, fault)
+    assert [line for line in heard(found, "sat") if "Plan" in line] == ["15: PlanUpdated 2"]
+    assert "71: ContactStarted home-0" in heard(found, "sat")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import pytest
 
 from orbitrain.core import Event
 from orbitrain.machine import Severity
-from orbitrain.transport.rpc import OperatorClient, OperatorServer, PeerRefused, Refusal
+from orbitrain.transport.rpc import OperatorClient, OperatorServer, PeerRefused, Refusal, operator
 from orbitrain.transport.store import Archive, BlobStore, Journal
 from orbitrain.v1 import link_pb2, operator_pb2, operator_pb2_grpc
 
@@ -19,6 +20,7 @@ from orbitrain.v1 import link_pb2, operator_pb2, operator_pb2_grpc
 class Node:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
+        self.plans: list[tuple[int, bytes]] = []
 
     async def read_journal(self, request: operator_pb2.ReadJournalRequest) -> operator_pb2.JournalPage:
         return self.journal.page("node", request.after_event, request.after_metric)
@@ -29,6 +31,12 @@ class Node:
     async def gather(self) -> operator_pb2.GatherReply:
         raise Refusal("not a ground node")
 
+    async def update_plan(self, at_ns: int, data: bytes) -> operator_pb2.UpdatePlanReply:
+        if data == b"no plan":
+            raise Refusal("plan: must be JSON")
+        self.plans.append((at_ns, data))
+        return operator_pb2.UpdatePlanReply(accepted=True, at_ns=at_ns)
+
 
 @dataclass
 class Seat:
@@ -37,6 +45,7 @@ class Seat:
     blobs: BlobStore
     mine: BlobStore
     folder: Path
+    node: Node
 
 
 @pytest.fixture
@@ -45,10 +54,11 @@ async def seat() -> AsyncIterator[Seat]:
         folder = Path(name)
         journal = Journal(folder / "journal", "normal")
         blobs, mine = BlobStore(folder / "blobs"), BlobStore(folder / "mine")
-        server = OperatorServer(f"unix:{folder}/operator", Node(journal), blobs)
+        node = Node(journal)
+        server = OperatorServer(f"unix:{folder}/operator", node, blobs)
         await server.start()
         client = OperatorClient(f"unix:{folder}/operator")
-        yield Seat(client, journal, blobs, mine, folder)
+        yield Seat(client, journal, blobs, mine, folder, node)
         await client.close()
         await server.stop(0)
         for store in (blobs, mine, journal):
@@ -121,3 +131,54 @@ async def test_a_node_that_sends_something_else_is_refused_and_leaves_nothing(se
     assert list((seat.mine.folder / "incoming").iterdir()) == []
     await client.close()
     await server.stop(0)
+
+
+# ------------------------------------------------------------------------------------ updates of the plan
+
+
+async def test_a_plan_arrives_whole_in_as_many_pieces_as_it_takes(seat: Seat) -> None:
+    for data in (b"x", os.urandom(700_000)):
+        reply = await seat.client.update_plan(5, data, 10)
+        assert (reply.accepted, reply.at_ns) == (True, 5)
+        assert seat.node.plans[-1] == (5, data)
+    assert seat.client.traffic.sent_bytes > 700_000
+    with pytest.raises(PeerRefused, match="plan: must be JSON"):
+        await seat.client.update_plan(5, b"no plan", 10)
+
+
+async def test_a_plan_that_is_too_large_is_not_even_sent(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operator, "PLAN_BYTES_MAX", 10)
+    for data in (b"", b"x" * 11):
+        with pytest.raises(ValueError, match=f"data: must be 1 to 10 bytes, not {len(data)}"):
+            await seat.client.update_plan(5, data, 10)
+
+
+def chunk(data: bytes, size: int = 6, **changes: object) -> operator_pb2.PlanChunk:
+    values = {"at_ns": 5, "sha256": hashlib.sha256(b"abcdef").hexdigest(), "size": size, "data": data}
+    return operator_pb2.PlanChunk(**{**values, **changes})  # type: ignore[arg-type]
+
+
+BROKEN = [
+    ([], "a plan that ends after 0 bytes"),
+    ([chunk(b"abc")], "a plan that ends after 3 bytes"),
+    ([chunk(b"abc"), chunk(b"defg")], "a chunk of 4 bytes of a plan"),
+    ([chunk(b"abc"), chunk(b"")], "a chunk of 0 bytes of a plan"),
+    ([chunk(b"abc"), chunk(b"def", at_ns=6)], "a stream carries one plan"),
+    ([chunk(b"abc"), chunk(b"def", sha256="0" * 64)], "a stream carries one plan"),
+    ([chunk(b"abc"), chunk(b"dex")], "sha256: is not the digest of the bytes that came"),
+    ([chunk(b"abc", 0)], "size: must be 1 to 67108864 bytes, not 0"),
+    ([chunk(b"abc", 1 << 40)], "size: must be 1 to 67108864 bytes, not 1099511627776"),
+]
+
+
+@pytest.mark.parametrize(("chunks", "why"), BROKEN)
+async def test_a_plan_in_broken_pieces_is_refused_in_one_line(
+    seat: Seat, chunks: list[operator_pb2.PlanChunk], why: str
+) -> None:
+    async with grpc.aio.insecure_channel(f"unix:{seat.folder}/operator") as channel:
+        stub = operator_pb2_grpc.OperatorStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.UpdatePlan(iter(chunks), timeout=10)
+    assert caught.value.details() == why
+    assert seat.node.plans == []
+    assert (await seat.client.update_plan(5, b"x", 10)).accepted

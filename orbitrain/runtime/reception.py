@@ -1,0 +1,148 @@
+"""What peers ask of a node over the link: its `LinkHandler`. Letters come in here and wait for a commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orbitrain.contacts.contact import Contact
+from orbitrain.core import Arrival
+from orbitrain.machine import Delivered, RemoteProtocolError, Severity
+from orbitrain.mailbox import Mark, Outcome
+from orbitrain.runtime.clock import SECOND_NS
+from orbitrain.v1 import link_pb2 as wire
+
+if TYPE_CHECKING:
+    from orbitrain.runtime.driver import Driver
+
+CLOCK_SLACK_S = 0.5
+"""Wall seconds by which a peer may be early or late at the edges of a contact."""
+
+REFUSALS_MAX = 1_000
+"""Refusals of one caller that are reported in one life: a hostile peer must not fill the journal."""
+
+INBOX_MAX = 10_000
+"""Waiting inputs; beyond it peers are refused until the node has caught up."""
+
+OUTCOMES = {
+    Outcome.DELIVERED: wire.OUTCOME_DELIVERED,
+    Outcome.REFUSED: wire.OUTCOME_REFUSED,
+    Outcome.EXPIRED: wire.OUTCOME_EXPIRED,
+    Outcome.CANCELLED: wire.OUTCOME_CANCELLED,
+}
+
+
+class Reception:
+    """Admits callers by the plan that links follow, takes their letters, answers once they are committed."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._answers: dict[tuple[tuple[str, str, str, int], int], asyncio.Future[Mark]] = {}
+        self._refusals: Counter[str] = Counter()
+        self.peers: Collection[str] = ()
+        """Who may call at all."""
+
+    def committed(self, marks: Iterable[Mark]) -> None:
+        """Answer the letters that a step has settled."""
+        for mark in marks:
+            answer = self._answers.pop((mark.mailbox, mark.sequence), None)
+            if answer is not None and not answer.done():
+                answer.set_result(mark)
+
+    def close(self) -> None:
+        for answer in self._answers.values():
+            answer.cancel()
+
+    # ---------------------------------------------------------------------------------- LinkHandler
+
+    def admits(self, source: str) -> str | None:
+        """Why a caller is turned away, or None."""
+        driver = self._driver
+        if source not in self.peers:
+            return f"{source[:64]!r} is not a peer of {driver.core.node}"
+        if driver.draining:
+            return f"{driver.core.node} is draining"
+        if driver.inbox_length > INBOX_MAX:
+            return f"{driver.core.node} has {INBOX_MAX} inputs waiting"
+        if self._contact_from(source) is None:
+            return f"the plan has no contact from {source} to {driver.core.node} now"
+        return None
+
+    def _contact_from(self, source: str) -> Contact | None:
+        """The contact from a peer now, give or take what clocks may differ by."""
+        driver = self._driver
+        now_ns = driver.clock.now_ns()
+        slack_ns = int(CLOCK_SLACK_S * driver.clock.rate * SECOND_NS)
+        for instant in (now_ns, now_ns + slack_ns, now_ns - slack_ns):
+            contact = driver.links.active(source, driver.core.node, instant)
+            if contact is not None:
+                return contact
+        return None
+
+    def refused(self, source: str, reason: str) -> None:
+        """A caller was turned away. Of each caller the first REFUSALS_MAX are reported."""
+        caller = source if source in self.peers else ""
+        self._refusals[caller] += 1
+        if self._refusals[caller] > REFUSALS_MAX:
+            return
+        fields = {"source": source[:64], "reason": reason[:500]}
+        if self._refusals[caller] == REFUSALS_MAX:
+            fields["reason"] = "more refusals of this caller are not reported"
+        self._driver.note("message_refused", Severity.WARNING_LO, fields)
+
+    async def ping(self, request: wire.PingRequest) -> wire.PingReply:
+        driver = self._driver
+        driver.contacts.reborn(request.source, request.incarnation)
+        return wire.PingReply(
+            node=driver.core.node, incarnation=driver.core.incarnation, now_ns=driver.clock.now_ns()
+        )
+
+    async def deliver(self, letter: wire.Letter) -> wire.Receipt:
+        """Answered once the step that consumed the letter is committed."""
+        core = self._driver.core
+        mailbox = (letter.source, letter.incarnation, letter.role, letter.lane)
+        place = (mailbox, letter.sequence)
+        # A mark whose answer still waits is not committed yet: wait with it.
+        known = None if place in self._answers else core.marks.find(mailbox, letter.sequence)
+        if known is None:
+            if place not in self._answers:
+                try:
+                    arrival = self._arrival(letter, mailbox)
+                except RemoteProtocolError as error:
+                    # Refused by its form: no mark is needed to refuse it again.
+                    self.refused(letter.source, str(error))
+                    return wire.Receipt(
+                        outcome=wire.OUTCOME_REFUSED, reason=str(error), incarnation=core.incarnation
+                    )
+                self._answers[place] = asyncio.get_running_loop().create_future()
+                self._driver.arrive(arrival, "letter")
+            known = await asyncio.shield(self._answers[place])
+        return wire.Receipt(
+            outcome=OUTCOMES[known.outcome], reason=known.reason, incarnation=core.incarnation
+        )
+
+    def _arrival(self, letter: wire.Letter, mailbox: tuple[str, str, str, int]) -> Arrival:
+        """Raises RemoteProtocolError for a letter that no machine here could read."""
+        core = self._driver.core
+        if letter.destination != core.node:
+            raise RemoteProtocolError(f"a letter for {letter.destination[:64]!r}, this is {core.node}")
+        message = core.decode(letter.role, letter.lane, letter.kind, letter.body)
+        mark = Mark(*mailbox, letter.sequence, Outcome.DELIVERED)
+        contact = self._contact_from(letter.source)
+        latest_ns = contact.end_ns if contact is not None else self._driver.clock.now_ns()
+        if letter.due_ns > latest_ns:
+            # What arrives does so within its contact; a letter that waits longer would only fill the inbox.
+            raise RemoteProtocolError("a letter due after the end of its contact")
+        due_ns = max(letter.due_ns, 0)
+        item = None
+        if letter.cancelled:
+            mark = replace(mark, outcome=Outcome.CANCELLED)
+        elif letter.expires_at_ns <= due_ns:
+            mark = replace(mark, outcome=Outcome.EXPIRED)
+        else:
+            digests = tuple(name.digest for name in letter.objects)
+            item = Delivered(letter.source, message, digests)
+        return Arrival(due_ns, letter.source, letter.lane, letter.sequence, letter.role, item, mark)
