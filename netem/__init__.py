@@ -1,1 +1,1 @@
-"""The link emulator: it will replay the contact plan on real packets."""
+"""The link emulator: it replays the contact plan on real packets. `python -m netem`."""

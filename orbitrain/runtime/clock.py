@@ -55,6 +55,11 @@ def wall_s() -> float:
     return time.monotonic()
 
 
+def monotonic_ns() -> int:
+    """Nanoseconds on the monotonic clock, for deadlines and lateness."""
+    return time.monotonic_ns()
+
+
 class Clock:
     """Scenario time in this process."""
 

@@ -1,0 +1,88 @@
+"""A plan's nodes as namespaces with a TUN device each, and the relay between them."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Final
+
+from netem.link_state import MTU_BYTES
+from netem.namespaces import ADDRESSES, HostError, Namespaces, check_free, check_rights
+from netem.tun.device import Device, open_device, probe
+from netem.tun.fifo import ETHERNET_BYTES
+from netem.tun.relay import Relay
+
+_SPARE_FILES: Final = 64
+_FILES_PER_NODE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node's programs run."""
+
+    namespace: Path
+    address: IPv4Address
+
+    def document(self) -> dict[str, str]:
+        return {"netns": self.namespace.name, "address": str(self.address)}
+
+
+@dataclass(slots=True)
+class TunNetwork:
+    """`up`, use `relay`, `close`: which removes every namespace and device made."""
+
+    relay: Relay
+    places: dict[str, Place]
+    _namespaces: Namespaces
+    _devices: list[Device] = field(default_factory=list)
+
+    @staticmethod
+    def up(
+        run_id: str,
+        nodes: Sequence[str],
+        *,
+        addresses: IPv4Network = ADDRESSES,
+        seed: int = 0,
+        overhead_bytes: int = ETHERNET_BYTES,
+        mtu: int = MTU_BYTES,
+    ) -> TunNetwork:
+        """Nodes get the network's addresses, in order from its first. Raises HostError, ValueError."""
+        if len(nodes) > addresses.num_addresses - 2:
+            raise HostError(
+                f"addresses {addresses}: too few for {len(nodes)} nodes; give more with --addresses"
+            )
+        check_rights()
+        probe()
+        check_free(addresses)
+        _allow_files(len(nodes) * _FILES_PER_NODE + _SPARE_FILES)
+        network = TunNetwork(Relay(seed, overhead_bytes), {}, Namespaces(run_id))
+        try:
+            for number, node in enumerate(nodes, 1):
+                address = addresses[number]
+                with network._namespaces.created(node) as path:
+                    device = open_device(address, addresses, mtu)
+                network._devices.append(device)
+                network.relay.add(node, device, address.packed, mtu)
+                network.places[node] = Place(path, address)
+        except BaseException:
+            network.close()
+            raise
+        return network
+
+    def close(self) -> None:
+        for device in self._devices:
+            device.close()
+        self._devices.clear()
+        self.relay.close()
+        self._namespaces.remove()
+
+
+def _allow_files(count: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        if hard != resource.RLIM_INFINITY and hard < count:
+            raise HostError(f"open files: {count} are needed and {hard} allowed; raise the limit (ulimit -n)")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

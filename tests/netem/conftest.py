@@ -1,0 +1,55 @@
+"""Real packets need root, or a user namespace. Where neither is to be had: skipped, but failed in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+INSIDE = "ORBITRAIN_NETEM_INSIDE"
+
+
+def _works(prefix: list[str]) -> str:
+    """Empty where links can be made after the prefix, else why not."""
+    program = "import netem.namespaces as n, netem.tun.device as d; n.check_rights(); d.probe()"
+    try:
+        run = subprocess.run(
+            [*prefix, sys.executable, "-c", program],
+            cwd=HERE.parents[1],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except OSError as error:
+        return str(error)
+    return "" if run.returncode == 0 else (run.stderr.strip().splitlines() or ["?"])[-1]
+
+
+@pytest.fixture(scope="session")
+def _host() -> str:
+    """in place, in a user namespace, or why links cannot be made."""
+    reason = _works([])
+    if not reason:
+        return "in place"
+    inside = "no unshare" if shutil.which("unshare") is None else _works(["unshare", "-Urnm"])
+    if not inside and INSIDE not in os.environ:
+        return "in a user namespace"
+    return f"{reason}; in a user namespace: {inside}"
+
+
+@pytest.fixture(autouse=True)
+def _links_can_be_made(_host: str, request: pytest.FixtureRequest) -> None:
+    name = request.node.name
+    if name == "test_in_a_user_namespace_where_this_host_allows_no_more":
+        if _host != "in a user namespace":
+            pytest.skip("done in place, or not at all")
+    elif _host == "in a user namespace":
+        pytest.skip("done by test_in_a_user_namespace_where_this_host_allows_no_more")
+    elif _host != "in place":
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(_host)
