@@ -93,8 +93,7 @@ class Fifo:
         if not self._up:
             self.down += 1
             return DOWN
-        # Rounded up: the rate is never exceeded.
-        sending_ns = -(-(size + self._overhead_bytes) * _BIT_NS_PER_BYTE // self._rate_bps)
+        sending_ns = -(-(size + self._overhead_bytes) * _BIT_NS_PER_BYTE // self._rate_bps)  # rounded up
         departure_ns = self._free_ns
         if departure_ns > now_ns:
             departure_ns += sending_ns
@@ -165,13 +164,23 @@ class Fifo:
         while flight and flight[-1][1] > now_ns:
             waiting.append(flight.pop())
         last_ns = flight[-1][0] if flight else now_ns
-        # What waits departs without a gap, so each departure scales with the inverse of the rate.
+        # What waits departs without a gap, so each departure scales with the inverse of the rate; but never
+        # sooner after the one before than its size takes, or the rounding of one change, which the next one
+        # stretches, would add up.
+        before_ns: int | None = None
         for _, departure_ns, jitter_ns, packet in reversed(waiting):
             departure_ns = now_ns - (now_ns - departure_ns) * old_bps // new_bps
+            if before_ns is not None:
+                departure_ns = max(departure_ns, before_ns + self._sending_ns(packet, new_bps))
+            before_ns = departure_ns
             last_ns = max(last_ns, departure_ns + state.delay_ns + jitter_ns)
             flight.append((last_ns, departure_ns, jitter_ns, packet))
         self._last_ns = last_ns
-        self._free_ns = now_ns - (now_ns - self._free_ns) * old_bps // new_bps
+        self._free_ns = max(now_ns - (now_ns - self._free_ns) * old_bps // new_bps, before_ns or 0)
+
+    def _sending_ns(self, packet: bytes, rate_bps: int) -> int:
+        # Rounded up: the rate is never exceeded.
+        return -(-(len(packet) + self._overhead_bytes) * _BIT_NS_PER_BYTE // rate_bps)
 
     def _set_loss(self, loss: Loss, *, fresh: bool) -> None:
         self._loss = NO_LOSS if loss.kind == "none" else loss
