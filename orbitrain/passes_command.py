@@ -21,6 +21,7 @@ from orbitrain.contacts.elements import Satellite
 from orbitrain.contacts.geometry import Site
 from orbitrain.contacts.network import Duplex
 from orbitrain.contacts.passes import PassRow, passes
+from orbitrain.display import working
 from orbitrain.fleet import satellites as satellites_of
 from orbitrain.planning import duplex_of, site_of
 from orbitrain.runtime.clock import SECOND_NS, unix_ns
@@ -85,9 +86,16 @@ def passes_command(
         assert loaded is not None
         satellites, errors, what = satellites_of(loaded), loaded.left_out, str(scenario)
     try:
-        table = passes(
-            satellites, sites, begin, duration_s, skip_bad=skip_bad, budgets=_budgets(loaded, sites)
-        )
+        with working(Console(stderr=True)) as progress:
+            table = passes(
+                satellites,
+                sites,
+                begin,
+                duration_s,
+                skip_bad=skip_bad,
+                budgets=_budgets(loaded, sites),
+                progress=progress,
+            )
     except ValueError as error:
         raise ScenarioError(f"{what}: {error}") from None
     errors = (*errors, *(f"{what}: {line}" for line in table.errors))

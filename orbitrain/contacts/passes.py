@@ -33,6 +33,7 @@ from orbitrain.contacts.validity import outside_validity
 # Memory of the tracks is 48 bytes a satellite and grid point, and as much again while they are made: more go
 # in several rounds (about 200 MB).
 _POINTS_AT_ONCE: Final = 2_000_000
+_BUDGETS_AT_ONCE: Final = 50
 
 Clipped = Literal["start", "end", "both"]
 
@@ -71,11 +72,13 @@ def passes(
     *,
     skip_bad: bool = False,
     budgets: Mapping[str, Duplex] | None = None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> PassTable:
     """All passes of the satellites over the sites from `start` (aware) on.
 
     Satellites whose elements are too old for the window, or which SGP4 gives up on within it, raise
-    ValueError with one line; with `skip_bad` they are left out and told. `budgets` are by site.
+    ValueError with one line; with `skip_bad` they are left out and told. `budgets` are by site. `progress` is
+    told ("satellites", how many are done, how many there are).
     """
     if start.utcoffset() is None:
         raise ValueError(f"start: must be a datetime with a time zone, not {start.isoformat()}")
@@ -85,6 +88,8 @@ def passes(
     fresh = [satellite for index, satellite in enumerate(satellites) if index not in too_old]
     found: list[tuple[float, PassRow]] = []
     at_once = max(1, int(_POINTS_AT_ONCE / (duration_s / LONGEST_STEP_S + 10)))
+    if budgets:  # volumes take a hundred times longer than passes
+        at_once = min(at_once, _BUDGETS_AT_ONCE)
     for first in range(0, len(fresh), at_once):
         group = fresh[first : first + at_once]
         flown, failed = propagated(group, start, duration_s, LONGEST_STEP_S)
@@ -92,6 +97,7 @@ def passes(
         errors += failed.values()
         for site, over in zip(sites, find_all_passes(flown, sites), strict=True):
             found += _rows(group, flown, site, over, start, (budgets or {}).get(site.name))
+        progress("satellites", first + len(group), len(fresh))
     found.sort(key=lambda item: (item[0], item[1].satellite, item[1].site))
     return PassTable(tuple(row for _, row in found), tuple(errors))
 
