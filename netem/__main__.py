@@ -1,4 +1,4 @@
-"""The link emulator's command: `python -m netem tun ...` and `python -m netem clean`."""
+"""The link emulator's command: `python -m netem tun`, `probe` and `clean`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Final
 
 from netem.link_state import OUTAGES
 from netem.namespaces import ADDRESSES, HostError, clean, enter_unprivileged, tag_of
+from netem.probe import command as probe
 from netem.replay import TooLate
 from netem.schedule import Adaptive, Schedule, Stepped
 from netem.session import STATS_S, Options, Session
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "clean":
             return _clean(options)
+        if options.command == "probe":
+            return probe.main(options)
         try:
             wanted = _options(options)
         except ValueError as error:  # a plan, a clock, a number: what the user gave
@@ -166,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     tun.add_argument(
         "--unprivileged", action="store_true", help="in user, network and mount namespaces of its own"
     )
+    probe.add(commands)
     cleaning = commands.add_parser("clean", help="remove what ended runs have left", allow_abbrev=False)
     cleaning.add_argument("--run-id", metavar="ID", help="of this run alone")
     return parser

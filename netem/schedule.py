@@ -40,13 +40,23 @@ class Stepped:
             raise ValueError(f"step_ns: must be {SMALLEST_STEP_NS} or more, not {self.step_ns}")
 
     def pieces(self, contact: Contact) -> Iterator[Piece]:
-        """Ascending, the first at the contact's start."""
+        """Ascending, the first at the contact's start; where nothing changes for long there are none."""
         step_ns, start_ns = self.step_ns, contact.start_ns
+        samples, after = contact.samples, 0
         while start_ns < contact.end_ns:
             end_ns = min((start_ns // step_ns + 1) * step_ns, contact.end_ns)
-            sample = contact.sample_at((start_ns + end_ns) // 2)
+            middle_ns = (start_ns + end_ns) // 2
+            sample = contact.sample_at(middle_ns)
             yield start_ns, sample.delay_ns, sample.rate_bps, Loss.of(sample.loss_mean, sample.loss_burst)
+            while after < len(samples) and samples[after].t_ns <= middle_ns:
+                after += 1
+            if after == len(samples):
+                return  # the last sample holds to the end
+            left, right = samples[max(after - 1, 0)], samples[after]
             start_ns = end_ns
+            if (left.delay_ns, left.rate_bps) == (right.delay_ns, right.rate_bps):
+                # Who takes the pieces one by one has packets to move: hours are not gone through in steps.
+                start_ns = max(end_ns, right.t_ns // step_ns * step_ns)
 
     def density_per_s(self, contact: Contact) -> float:
         return 1e9 / self.step_ns

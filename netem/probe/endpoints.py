@@ -45,12 +45,16 @@ class LinksGone(Exception):
 
 @dataclass(slots=True)
 class Endpoint:
-    """One node's. `overflowed`: packets that the socket's buffer had no room for; the probe's own fault."""
+    """One node's. `opened_bytes`: what its devices had sent at `opened_ns`, before any probe. `overflowed`:
+    packets that the socket's buffer had no room for; the probe's own fault.
+    """
 
     node: str
     socket: socket.socket
     place: tuple[str, int]
     counters: int
+    opened_ns: int = 0
+    opened_bytes: int = 0
     overflowed: int = 0
 
     def send(self, data: bytes, place: tuple[str, int]) -> None:
@@ -135,7 +139,9 @@ def _open(run_id: str, node: str, address: str) -> Endpoint:
             f"node {node}: has no address {address} ({error.strerror}); the plan and --addresses must be "
             "those of the links"
         ) from None
-    return Endpoint(node, made, (address, made.getsockname()[1]), counters)
+    endpoint = Endpoint(node, made, (address, made.getsockname()[1]), counters)
+    endpoint.opened_ns, endpoint.opened_bytes = monotonic_ns(), endpoint.sent_bytes()
+    return endpoint
 
 
 def baseline_ns(endpoints: Sequence[Endpoint]) -> int:

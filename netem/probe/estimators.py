@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil, exp, inf, lgamma, log, log1p
+from math import ceil, exp, inf, isinf, lgamma, log, log1p
 from typing import Final, Literal
 
 from netem.link_state import Loss
@@ -21,6 +21,7 @@ RESOLUTION: Final = 0.05
 EDGE_CHANCE: Final = 0.001
 """A run of planned losses less likely than this is taken for the link being down."""
 
+_TINY: Final = 1e-300
 _FINE_NS: Final = 10_000
 _FINE_BELOW_NS: Final = 10_000_000
 
@@ -41,24 +42,20 @@ def incomplete_beta(a: float, b: float, x: float) -> float:
     if x > (a + 1) / (a + b + 2):
         return 1.0 - incomplete_beta(b, a, 1.0 - x)
     front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a
-    tiny = 1e-300
-    upper, lower = 1.0, 0.0
-    value = 1.0
-    for step in range(10_000):
-        half = step // 2
-        if step == 0:
-            term = 1.0
-        elif step % 2 == 0:
-            term = half * (b - half) * x / ((a + 2 * half - 1) * (a + 2 * half))
+    value = upper = 1.0  # of 1 + d1 / (1 + d2 / (1 + ...))
+    lower = 0.0
+    for step in range(1, 20_000):
+        m = step // 2
+        if step % 2:
+            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         else:
-            term = -(a + half) * (a + b + half) * x / ((a + 2 * half) * (a + 2 * half + 1))
-        lower = 1.0 / ((1.0 + term * lower) or tiny)
-        upper = (1.0 + term / upper) or tiny
-        factor = upper * lower
-        value = value * factor if step else lower
-        if step and abs(factor - 1.0) < 1e-14:
+            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        lower = 1.0 / ((1.0 + term * lower) or _TINY)
+        upper = (1.0 + term / upper) or _TINY
+        value *= upper * lower
+        if abs(upper * lower - 1.0) < 1e-14:
             break
-    return min(1.0, front * value)
+    return min(1.0, front / value)
 
 
 def tails(k: float, n: float, p: float) -> tuple[float, float]:
@@ -97,102 +94,150 @@ def binomial_interval(k: float, n: float, confidence: float = 0.99) -> tuple[flo
     return (0.0 if k <= 0 else solved(1)), (1.0 if k >= n else solved(0))
 
 
-def found(k: float, n: float, p: float, other: float, confidence: float) -> Finding:
-    """Whether k of n fit the chance p, and if so, whether they rule out the chance `other`."""
+def found(k: float, n: float, p: float, others: Iterable[float], confidence: float) -> Finding:
+    """Whether k of n fit the chance p, and if so, whether they rule out all the chances `others`."""
     if n <= 0:
         return "unknown"
     if not inside(k, n, p, confidence):
         return "outside"
-    return "unknown" if inside(k, n, other, confidence) else "inside"
+    return "unknown" if any(inside(k, n, other, confidence) for other in others) else "inside"
 
 
 # --- losses -------------------------------------------------------------------------------------------------
 
 
-def chain(loss: Loss) -> tuple[float, float]:
-    """(P(lost to not lost), independent trials that one packet of many is worth) of a link's loss.
+def chain(loss: Loss) -> tuple[float, float, float]:
+    """Of a link's loss: P(lost after not lost), P(not lost after lost), and how many independent trials one
+    packet of many is worth.
 
     Successive outcomes of Gilbert's chain correlate by r = 1 - P(good to bad) - P(bad to good), so that the
     mean of n has the variance of n (1 - r) / (1 + r) independent ones; at most n are counted.
     """
     if loss.kind != "gilbert_elliott":
-        return 1.0 - loss.mean, 1.0
+        return loss.mean, 1.0 - loss.mean, 1.0
     to_bad, to_good = loss.transitions()
     r = max(0.0, 1.0 - to_bad - to_good)
-    return to_good, (1.0 - r) / (1.0 + r)
+    return to_bad, to_good, (1.0 - r) / (1.0 + r)
 
 
 @dataclass(slots=True)
+class Turns:
+    """Of `trials` packets directly after another one, the `turned` whose outcome was not the same; the plan
+    expects `expected`. What a chain's packet does after a given one has a fixed chance, whatever was before:
+    exactly binomial.
+    """
+
+    trials: int = 0
+    turned: int = 0
+    expected: float = 0.0
+
+    def add(self, chance: float, *, turned: bool) -> None:
+        self.trials += 1
+        self.turned += turned
+        self.expected += chance
+
+    @property
+    def undecided(self) -> bool:
+        return 0 < self.expected < self.trials
+
+    def finding(self, other: float, confidence: float) -> Finding:
+        """Told apart from a chance `other` times the plan's, and from none at all."""
+        if not self.trials:
+            return "unknown"
+        p = self.expected / self.trials
+        return found(self.turned, self.trials, p, (0.0, min(1.0, other * p)), confidence)
+
+
 class Losses:
     """Outcomes of one link's probes against the plan's loss at each.
 
     The mean: `lost` of `probes`, of which the plan expects `expected`; they are worth `worth` independent
-    trials. Where the planned loss changes, the mean of the plan's is taken: the number lost then varies less
-    than a binomial (W. Hoeffding, Annals of Mathematical Statistics 27, 1956), so that the test is careful.
-
-    Runs: a chain's packet after a lost one arrives with a fixed chance, 1 / burst, whatever was before. So
-    of `after` packets that came directly after a lost one, those that arrived, `ended`, are exactly binomial.
+    trials (`chain`). Where the planned loss changes, the mean of the plan's is taken: the number lost then
+    varies less than a binomial (W. Hoeffding, Annals of Mathematical Statistics 27, 1956), so that the test
+    is careful. Of packets that directly follow each other, `begun` and `ended` runs of losses tell more.
     """
 
-    probes: int = 0
-    lost: int = 0
-    expected: float = 0.0
-    worth: float = 0.0
-    after: int = 0
-    ended: int = 0
-    expected_ended: float = 0.0
+    __slots__ = ("begun", "ended", "expected", "lost", "probes", "worth")
 
-    def add(self, loss: Loss, *, lost: bool, before: Loss | None) -> None:
-        """`before`: the planned loss of the packet directly before, where that was lost; else None."""
-        to_good, worth = chain(loss)
+    def __init__(self) -> None:
+        self.probes = self.lost = 0
+        self.expected = self.worth = 0.0
+        self.begun = Turns()
+        self.ended = Turns()
+
+    def add(self, loss: Loss, *, lost: bool, before: tuple[Loss, bool] | None) -> None:
+        """`before`: planned loss and outcome of the packet directly before, where that is known."""
         self.probes += 1
         self.lost += lost
         self.expected += loss.mean
-        self.worth += worth
+        self.worth += chain(loss)[2]
         if before is not None:
-            self.after += 1
-            self.ended += not lost
-            self.expected_ended += chain(before)[0]
+            to_bad, to_good, _ = chain(before[0])
+            if before[1]:
+                self.ended.add(to_good, turned=not lost)
+            else:
+                self.begun.add(to_bad, turned=lost)
+
+    def joined(self, other: Losses) -> Losses:
+        """Both; `other`'s runs are not known."""
+        both = Losses()
+        both.probes, both.lost = self.probes + other.probes, self.lost + other.lost
+        both.expected, both.worth = self.expected + other.expected, self.worth + other.worth
+        both.begun, both.ended = self.begun, self.ended
+        return both
+
+    @property
+    def some(self) -> bool:
+        """The plan loses some, and not all."""
+        return 0 < self.expected < self.probes
 
     @property
     def tests(self) -> int:
         """Tests in which chance could make a true link look untrue."""
-        means = 0 < self.expected < self.probes
-        runs = 0 < self.expected_ended < self.after
-        return int(means) + int(runs)
+        return (1 + self.begun.undecided + self.ended.undecided) if self.some else 0
 
     def mean(self, confidence: float) -> Finding:
+        """How often: by the mean, and by how often runs begin."""
         if not self.probes:
             return "unknown"
         p = self.expected / self.probes
         apart = max(RESOLUTION, min(p, 1.0 - p))
+        others = [p + apart if p < 0.5 else p - apart, *([0.0] if p >= RESOLUTION else [])]
         scale = self.worth / self.probes
-        return found(
-            self.lost * scale, self.worth, p, p + apart if p < 0.5 else p - apart, confidence=confidence
-        )
+        by_mean = found(self.lost * scale, self.worth, p, others, confidence)
+        if not self.some:
+            return by_mean
+        by_runs = self.begun.finding(2.0, confidence)
+        both = {by_mean, by_runs}
+        return next(finding for finding in _STRONGEST if finding in both)
 
     def runs(self, confidence: float) -> Finding:
-        """Told apart from runs twice as long. Of a link that should lose nothing or all: unknown."""
-        if not self.after or not 0 < self.expected < self.probes:
-            return "unknown"
-        to_good = self.expected_ended / self.after
-        return found(self.ended, self.after, to_good, to_good / 2, confidence=confidence)
+        """How long, told apart from twice as long. Of a link that should lose nothing or all: unknown."""
+        return self.ended.finding(0.5, confidence) if self.some else "unknown"
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Of the mean."""
+        scale = self.worth / self.probes if self.probes else 0.0
+        return binomial_interval(self.lost * scale, self.worth, confidence)
 
     @property
     def burst(self) -> float | None:
         """Mean run of losses seen, in packets."""
-        return self.after / self.ended if self.ended else None
+        return self.ended.trials / self.ended.turned if self.ended.turned else None
 
     @property
     def planned_burst(self) -> float | None:
-        return self.after / self.expected_ended if self.expected_ended else None
+        return self.ended.trials / self.ended.expected if self.ended.expected else None
+
+
+_STRONGEST: Final[tuple[Finding, ...]] = ("outside", "inside", "unknown")
 
 
 def plausible_run(loss: Loss) -> int:
     """The longest run of planned losses at a given place that is not too unlikely (`EDGE_CHANCE`)."""
     if loss.mean < EDGE_CHANCE:
         return 0
-    going_on = 1.0 - chain(loss)[0]
+    going_on = 1.0 - chain(loss)[1]
     if going_on >= 1:
         return 1 << 30
     if going_on <= 0:
@@ -271,13 +316,13 @@ def train_bps(arrived: Sequence[tuple[int, int]], packet_bytes: int) -> float | 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """How far at least an edge was from the plan's, signed (later: more than 0), and how closely that is known.
-
-    `error_ns` is 0 where the plan's instant lies in the interval that the probes leave open, whose width is
-    `known_to_ns` (inf: open on one side).
+    """An edge against the plan's, signed (later: more than 0): `error_ns` as estimated, the middle of the
+    interval that the probes leave open, whose width is `known_to_ns`; `least_ns` from the plan's instant to
+    that interval, 0 inside. Where the interval is open on one side (inf), the estimate is `least_ns`.
     """
 
     error_ns: int
+    least_ns: int
     known_to_ns: float
 
 
@@ -291,13 +336,14 @@ def edge(probes: Sequence[tuple[int, bool]], planned_ns: int, *, up: bool, run: 
     if not probes:
         return None
     if not up:  # the same, backwards in time
-        mirrored = [(-at_ns, arrived) for at_ns, arrived in reversed(sorted(probes))]
-        found = edge(mirrored, -planned_ns, up=True, run=run)
-        return None if found is None else Edge(-found.error_ns, found.known_to_ns)
-    ordered = sorted(probes)
+        mirrored = edge([(-at_ns, arrived) for at_ns, arrived in probes], -planned_ns, up=True, run=run)
+        return mirrored and Edge(-mirrored.error_ns, -mirrored.least_ns, mirrored.known_to_ns)
+    # Instants from the planned one: small, so that floats are exact.
+    ordered = sorted((at_ns - planned_ns, arrived) for at_ns, arrived in probes)
     first = next((index for index, (_, arrived) in enumerate(ordered) if arrived), len(ordered))
     last_down = first - 1 - run
     high: float = ordered[first][0] if first < len(ordered) else inf
     low: float = ordered[last_down][0] if last_down >= 0 else -inf
-    error = planned_ns - max(low, min(high, planned_ns))
-    return Edge(-round(error), high - low)
+    least = max(low, min(high, 0))
+    estimate = least if isinf(high - low) else (low + high) / 2
+    return Edge(round(estimate), round(least), high - low)

@@ -6,8 +6,8 @@ have arrived or be lost and it is known what else its node sent meanwhile:
 - Quiet (nothing else was sent): everything counts, and packets that came directly after each other on the
   link tell how long runs of losses are.
 - Light (less than half of the link's rate): a probe may wait behind others, but not all do: of each eight in
-  a row the one that waited least counts for the delay. For the loss all count, but for those next to a
-  probe that waited as if the queue were half full: there a missing one may be a queue drop.
+  a row the one that waited least counts for the delay. For the loss all count, apart, but for those next to
+  a probe that waited as if the queue were half full: there a missing one may be a queue drop.
 - Busy: as light for the loss; for the delay only what arrived too early.
 
 Probes whose instant of sending is not known well, as this process was interrupted in the call, or that
@@ -30,6 +30,7 @@ CERTAIN_NS: Final = 500_000
 
 IN_A_ROW: Final = 8
 GRACE_NS: Final = 3 * TICK_NS
+LAST_NS: Final = GRACE_NS - 200_000_000
 TRAIN_KNOWN: Final = 0.01
 """A train is counted where the planned rate stays within this share around it."""
 
@@ -44,7 +45,17 @@ class Kind(Enum):
 class Sent:
     """A probe. `due_ns`: when it should arrive, by the plan and behind earlier probes of this link."""
 
-    __slots__ = ("arrived_ns", "certain", "due_ns", "group", "kind", "number", "sent_ns", "settle_ns", "state")
+    __slots__ = (
+        "arrived_ns",
+        "certain",
+        "due_ns",
+        "group",
+        "kind",
+        "number",
+        "sent_ns",
+        "settle_ns",
+        "state",
+    )
 
     def __init__(
         self,
@@ -65,8 +76,8 @@ class Sent:
         self.certain = certain
         self.group = group
         self.arrived_ns: int | None = None
-        queue_ns = 0 if state is None else state.queue_ns
-        self.settle_ns = max(due_ns, sent_ns) + queue_ns + GRACE_NS
+        on_the_way_ns = 0 if state is None else state.queue_ns + state.delay_ns
+        self.settle_ns = max(due_ns, sent_ns) + on_the_way_ns + GRACE_NS
 
 
 class EdgeWatch:
@@ -132,6 +143,7 @@ class LinkLedger:
         "late",
         "link",
         "losses",
+        "losses_in_traffic",
         "next_number",
         "planned_delay_ns",
         "rates",
@@ -148,6 +160,9 @@ class LinkLedger:
         self.planned_delay_ns = 0
         """Sum over `delays`."""
         self.losses = Losses()
+        """While nothing else was sent."""
+        self.losses_in_traffic = Losses()
+        """While other packets may have filled the queue; `set_aside` ones are left out."""
         self.rates: list[float] = []
         """Measured over planned, less 1, of each train."""
         self.edges: list[tuple[EdgeWatch, Edge, Edge]] = []
@@ -163,7 +178,9 @@ class LinkLedger:
         self._traffic = traffic
         self._open: dict[int, Sent] = {}
         self._latest = -1
-        self._before: Loss | None = None  # planned loss of the packet before, if that was lost
+        self._before: tuple[Loss, bool] | None = (
+            None  # planned loss of the packet before, whether it was lost
+        )
         self._before_number = -2
         self._light: list[int] = []
         self._crowded = False
@@ -188,7 +205,7 @@ class LinkLedger:
             one.arrived_ns = at_ns
 
     def settle(self, now_ns: int) -> None:
-        """All that can be."""
+        """All that can be; at the end, when counters are fresh, with a `now_ns` later by `LAST_NS`."""
         while self._open:
             one = next(iter(self._open.values()))
             if one.settle_ns > now_ns:
@@ -266,7 +283,7 @@ class LinkLedger:
             self._crowded = False
             before = self._before if self._before_number == one.number - 1 else None
             self.losses.add(state.loss, lost=lost, before=before)
-            self._before, self._before_number = (state.loss if lost else None), one.number
+            self._before, self._before_number = (state.loss, lost), one.number
             return
         if one.kind is Kind.TRAIN:  # itself fills the queue
             return
@@ -277,14 +294,14 @@ class LinkLedger:
         self._close_gap(crowded=crowded or self._crowded)
         self._crowded = crowded
         if not crowded:
-            self.losses.add(state.loss, lost=False, before=None)
+            self.losses_in_traffic.add(state.loss, lost=False, before=None)
 
     def _close_gap(self, *, crowded: bool) -> None:
         for one in self._gap:
             if crowded:
                 self.set_aside += 1
             elif one.state is not None:
-                self.losses.add(one.state.loss, lost=True, before=None)
+                self.losses_in_traffic.add(one.state.loss, lost=True, before=None)
         self._gap.clear()
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from netem.link_state import Link, LinkState, Loss, queue_limits
 from netem.schedule import Adaptive, Schedule, Stepped
 from netem.tun.limits import beyond, doubtful
-from orbitrain.contacts.contact import Contact
+from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan
 from tests.unit.netem.plans import MS, S, contact, plan_of, plans
 
@@ -228,3 +228,29 @@ def test_a_plan_of_a_hundred_thousand_contacts_is_begun_at_once() -> None:
 def test_bad_options_are_refused_by_name(make, complaint: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=complaint):
         make()
+
+
+def test_hours_in_which_nothing_changes_are_not_gone_through_step_by_step() -> None:
+    day_ns = 86_400 * 10**9
+    still = (
+        Sample(0, 5_000_000, 10**6, 0.0, 1.0),
+        Sample(day_ns - 7_300_000_000, 5_000_000, 10**6, 0.1, 2.0),
+    )
+    moving = Sample(day_ns, 6_000_000, 10**6, 0.1, 2.0)
+    long = Contact("a", "b", "inter_isl", 0, day_ns, (*still, moving))
+    pieces = list(Stepped().pieces(long))
+    assert len(pieces) == 9
+    slow = [
+        (
+            start_ns,
+            long.sample_at(start_ns + 500_000_000).delay_ns,
+            long.sample_at(start_ns + 500_000_000).loss_mean,
+        )
+        for start_ns in range(0, day_ns, 10**9)
+    ]
+    found = iter([*pieces, (day_ns + 1, 0, 0, None)])
+    held, coming = next(found), next(found)
+    for start_ns, delay_ns, mean in slow:
+        while coming[0] <= start_ns:
+            held, coming = coming, next(found)
+        assert (held[1], held[3].mean) == (delay_ns, mean)
