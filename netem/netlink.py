@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
@@ -19,15 +19,30 @@ _ATTRIBUTE: Final = struct.Struct("=HH")  # length, type
 _LINK: Final = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _ADDRESS: Final = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")  # family, lengths of destination and source, tos, table, ...
+_QDISC: Final = struct.Struct("=BxHiIII")  # family, padding, index, handle, parent, info
+_NEIGHBOUR: Final = struct.Struct("=BxHiHBB")  # family, padding, index, state, flags, type
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _DUMP, _CREATE, _EXCLUSIVE = 0x1, 0x4, 0x300, 0x400, 0x200
+_REQUEST, _ACK, _DUMP, _REPLACE, _CREATE, _EXCLUSIVE = 0x1, 0x4, 0x300, 0x100, 0x400, 0x200
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 16, 18, 20, 22, 24, 26
+_RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC, _RTM_NEWNEIGH = 36, 37, 38, 28
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_IFALIAS, _IFLA_STATS64 = 3, 4, 13, 20, 23
+_IFLA_ADDRESS, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_GSO_MAX_SEGS = 1, 18, 28, 40
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_PREFSRC = 1, 4, 7
+_TCA_KIND, _TCA_OPTIONS, _TCA_STATS2 = 1, 2, 7
+_TCA_STATS_BASIC, _TCA_STATS_QUEUE = 1, 3
+_NDA_DST, _NDA_LLADDR = 1, 2
+_TC_ROOT: Final = 0xFFFFFFFF
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 4, 253, 1
 _IFF_UP: Final = 1
+_IFLA_OPERSTATE, _IF_OPER_UP = 16, 6  # not IFF_RUNNING, which is there while the state is unknown
+_NUD_PERMANENT: Final = 0x80
+_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
+_BATCH_BYTES: Final = 32_768
+"""Of one sendmsg: what a socket's buffer takes many times, and whose refusals its receive buffer takes."""
+_NESTED: Final = 0x8000
 _TYPE_MASK: Final = 0x3FFF  # without the bits for nested and byte order
 
 LOOPBACK_INDEX: Final = 1
@@ -35,6 +50,34 @@ LOOPBACK_INDEX: Final = 1
 
 class NetlinkError(OSError):
     """The kernel refused; `strerror` says what."""
+
+
+class HowQdisc:
+    """What may become of the device's root qdisc: flags of a request.
+
+    CHANGE keeps its packets, its handle must be the one that is there. ADD: there is none but the default.
+    REPLACE with another handle drops what waits in the old one.
+    """
+
+    CHANGE: Final = 0
+    ADD: Final = _CREATE | _EXCLUSIVE
+    REPLACE: Final = _CREATE | _REPLACE
+
+
+@dataclass(frozen=True, slots=True)
+class Qdisc:
+    """A queueing discipline as the kernel tells it; `drops` of all kinds, `waiting` in packets."""
+
+    index: int
+    handle: int
+    parent: int
+    kind: str
+    options: bytes
+    sent: int
+    sent_bytes: int
+    waiting: int
+    drops: int
+    overlimits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +89,24 @@ class Device:
     alias: str
     up: bool
     dropped: int
+    running: bool
+    """Its other end is up too, and its qdisc at work: until then what is sent vanishes."""
+
+
+@dataclass(frozen=True, slots=True)
+class VethEnd:
+    """One end of a pair; `hardware`: six bytes."""
+
+    name: str
+    hardware: bytes
+    mtu: int
+
+    def attributes(self) -> bytes:
+        return (
+            _text(_IFLA_IFNAME, self.name)
+            + attribute(_IFLA_ADDRESS, self.hardware)
+            + _number(_IFLA_MTU, self.mtu)
+        )
 
 
 class Netlink:
@@ -56,6 +117,7 @@ class Netlink:
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
         self._socket.settimeout(10.0)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)  # a refusal does not repeat the request
         self._sequence = 0
 
     def __enter__(self) -> Netlink:
@@ -86,13 +148,13 @@ class Netlink:
 
     def set_alias(self, index: int, alias: str) -> None:
         """At most 255 bytes; stays with the device."""
-        body = _LINK.pack(0, 0, index, 0, 0) + _attribute(_IFLA_IFALIAS, alias.encode())
+        body = _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_IFALIAS, alias.encode())
         self._order(_RTM_NEWLINK, 0, body, f"name device {index}")
 
     def add_address(self, index: int, address: IPv4Address) -> None:
         """Alone, without a route to its neighbours."""
         body = _ADDRESS.pack(socket.AF_INET, 32, 0, 0, index)
-        body += _attribute(_IFA_LOCAL, address.packed) + _attribute(_IFA_ADDRESS, address.packed)
+        body += attribute(_IFA_LOCAL, address.packed) + attribute(_IFA_ADDRESS, address.packed)
         self._order(_RTM_NEWADDR, _CREATE | _EXCLUSIVE, body, f"address {address}")
 
     def add_route(self, index: int, network: IPv4Network, source: IPv4Address) -> None:
@@ -107,16 +169,92 @@ class Netlink:
             _RTN_UNICAST,
             0,
         )
-        body += _attribute(_RTA_DST, network.network_address.packed) + _number(_RTA_OIF, index)
-        body += _attribute(_RTA_PREFSRC, source.packed)
+        body += attribute(_RTA_DST, network.network_address.packed) + _number(_RTA_OIF, index)
+        body += attribute(_RTA_PREFSRC, source.packed)
         self._order(_RTM_NEWROUTE, _CREATE | _EXCLUSIVE, body, f"route {network}")
+
+    def add_root_qdisc(self, index: int, kind: str, options: bytes) -> None:
+        """A queueing discipline for what leaves the device; ENOENT: the kernel lacks this kind."""
+        body = _QDISC.pack(0, 0, index, 0, _TC_ROOT, 0)
+        body += _text(_TCA_KIND, kind) + attribute(_TCA_OPTIONS, options)
+        self._order(_RTM_NEWQDISC, _CREATE | _EXCLUSIVE, body, f"qdisc {kind}")
+
+    def set_qdiscs(self, orders: Sequence[tuple[int, bytes]]) -> list[tuple[int, int]]:
+        """Many root qdiscs in few system calls: (`HowQdisc`, `root_qdisc`) each; refused: (place, errno).
+
+        The kernel works through them inside the call, in order, and answers a refusal each, and one
+        acknowledgement of the last: silence about the others is success. OSError: answers were lost.
+        """
+        refused: list[tuple[int, int]] = []
+        begin = 0
+        while begin < len(orders):
+            first = self._sequence + 1
+            parts: list[bytes] = []
+            size, end = 0, begin
+            while end < len(orders) and (size == 0 or size + len(orders[end][1]) < _BATCH_BYTES):
+                flags, body = orders[end]
+                end += 1
+                size += _HEADER.size + len(body)
+                self._sequence += 1
+                last = _ACK if end == len(orders) or size + len(orders[end][1]) >= _BATCH_BYTES else 0
+                length = _HEADER.size + len(body)
+                parts.append(_HEADER.pack(length, _RTM_NEWQDISC, _REQUEST | flags | last, self._sequence, 0))
+                parts.append(body)
+            self._socket.send(b"".join(parts))
+            done = False
+            while not done:
+                data = self._socket.recv(1 << 18)
+                at = 0
+                while at < len(data):
+                    length, kind, _, sequence, _ = _HEADER.unpack_from(data, at)
+                    if kind == _NLMSG_ERROR and first <= sequence <= self._sequence:
+                        (number,) = struct.unpack_from("=i", data, at + _HEADER.size)
+                        if number:
+                            refused.append((begin + sequence - first, -number))
+                        done |= sequence == self._sequence
+                    at += (length + 3) & ~3
+            begin = end
+        return refused
+
+    def qdiscs(self) -> list[Qdisc]:
+        """Of every device in this namespace, with those inside others."""
+        body = _QDISC.pack(0, 0, 0, 0, 0, 0)
+        return [_qdisc(reply) for reply in self._ask(_RTM_GETQDISC, _REQUEST | _DUMP, body, "qdiscs")]
+
+    def remove_root_qdisc(self, index: int) -> None:
+        body = _QDISC.pack(0, 0, index, 0, _TC_ROOT, 0)
+        self._order(_RTM_DELQDISC, 0, body, f"remove the qdisc of device {index}")
+
+    def add_veth(self, end: VethEnd, other: VethEnd, other_namespace: int) -> None:
+        """A pair of devices, `end` here, `other` in the namespace of that descriptor; both down.
+
+        One segment a packet: what is lost or counted is what is on the wire.
+        """
+        peer = _attribute_nested(
+            _VETH_INFO_PEER,
+            _LINK.pack(0, 0, 0, 0, 0) + other.attributes() + _number(_IFLA_NET_NS_FD, other_namespace),
+        )
+        veth = _text(_IFLA_INFO_KIND, "veth") + _attribute_nested(_IFLA_INFO_DATA, peer)
+        body = _LINK.pack(0, 0, 0, 0, 0) + end.attributes() + _attribute_nested(_IFLA_LINKINFO, veth)
+        self._order(_RTM_NEWLINK, _CREATE | _EXCLUSIVE, body, f"veth {end.name}")
+
+    def limit_segments(self, index: int, segments: int) -> None:
+        """What a packet may hold that is cut up later."""
+        body = _LINK.pack(0, 0, index, 0, 0) + _number(_IFLA_GSO_MAX_SEGS, segments)
+        self._order(_RTM_NEWLINK, 0, body, f"segments of device {index}")
+
+    def add_neighbour(self, index: int, address: IPv4Address, hardware: bytes) -> None:
+        """For ever: nobody asks the link for it."""
+        body = _NEIGHBOUR.pack(socket.AF_INET, 0, index, _NUD_PERMANENT, 0, 0)
+        body += attribute(_NDA_DST, address.packed) + attribute(_NDA_LLADDR, hardware)
+        self._order(_RTM_NEWNEIGH, _CREATE | _REPLACE, body, f"neighbour {address}")
 
     def networks(self) -> Iterator[tuple[IPv4Network, str]]:
         """Every IPv4 network that this namespace has an address in or a route to, with words for which."""
         address = _ADDRESS.pack(socket.AF_INET, 0, 0, 0, 0)
         for reply in self._ask(_RTM_GETADDR, _REQUEST | _DUMP, address, "addresses"):
             prefix = _ADDRESS.unpack_from(reply)[1]
-            found = dict(_attributes(reply[_ADDRESS.size :]))
+            found = dict(attributes(reply[_ADDRESS.size :]))
             local = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS))
             if local is not None:
                 own = IPv4Address(local)
@@ -124,7 +262,7 @@ class Netlink:
         route = _ROUTE.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
         for reply in self._ask(_RTM_GETROUTE, _REQUEST | _DUMP, route, "routes"):
             prefix = _ROUTE.unpack_from(reply)[1]
-            destination = dict(_attributes(reply[_ROUTE.size :])).get(_RTA_DST)
+            destination = dict(attributes(reply[_ROUTE.size :])).get(_RTA_DST)
             if destination is not None and prefix > 0:
                 network = IPv4Network((destination, prefix), strict=False)
                 yield network, f"route to {network}"
@@ -161,7 +299,7 @@ class Netlink:
 
 def _device(reply: bytes) -> Device:
     _, _, index, flags, _ = _LINK.unpack_from(reply)
-    found = dict(_attributes(reply[_LINK.size :]))
+    found = dict(attributes(reply[_LINK.size :]))
     statistics = found.get(_IFLA_STATS64, b"")
     # struct rtnl_link_stats64: rx and tx packets, bytes, errors, dropped, eight bytes each.
     dropped = struct.unpack_from("=Q", statistics, 7 * 8)[0] if len(statistics) >= 64 else 0
@@ -171,10 +309,42 @@ def _device(reply: bytes) -> Device:
         found.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
         bool(flags & _IFF_UP),
         dropped,
+        found.get(_IFLA_OPERSTATE, b"") == bytes([_IF_OPER_UP]),
     )
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _qdisc(reply: bytes) -> Qdisc:
+    _, _, index, handle, parent, _ = _QDISC.unpack_from(reply)
+    found = dict(attributes(reply[_QDISC.size :]))
+    statistics = dict(attributes(found.get(_TCA_STATS2, b"")))
+    # struct gnet_stats_basic: bytes, packets; gnet_stats_queue: qlen, backlog, drops, requeues, overlimits.
+    sent_bytes, sent = struct.unpack_from("=QI", statistics.get(_TCA_STATS_BASIC, bytes(12)))
+    waiting, _, drops, _, overlimits = struct.unpack_from("=5I", statistics.get(_TCA_STATS_QUEUE, bytes(20)))
+    return Qdisc(
+        index,
+        handle,
+        parent,
+        found.get(_TCA_KIND, b"").rstrip(b"\0").decode(errors="replace"),
+        found.get(_TCA_OPTIONS, b""),
+        sent,
+        sent_bytes,
+        waiting,
+        drops,
+        overlimits,
+    )
+
+
+def root_qdisc(index: int, handle: int, kind: str, options: bytes) -> bytes:
+    """The body of a request for `set_qdiscs`."""
+    return (
+        _QDISC.pack(0, 0, index, handle, _TC_ROOT, 0)
+        + _text(_TCA_KIND, kind)
+        + attribute(_TCA_OPTIONS, options)
+    )
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, content) of each; ends at the first that is not whole."""
     at = 0
     while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
@@ -184,14 +354,19 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """Length, type, content, padded to four bytes."""
     length = _ATTRIBUTE.size + len(value)
     return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
 
 
+def _attribute_nested(kind: int, value: bytes) -> bytes:
+    return attribute(kind | _NESTED, value)
+
+
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
+    return attribute(kind, struct.pack("=I", value))
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode() + b"\0")

@@ -17,6 +17,7 @@ MS_REC: Final = 16384
 MS_PRIVATE: Final = 1 << 18
 MS_SHARED: Final = 1 << 20
 MNT_DETACH: Final = 2
+_PR_SET_DUMPABLE: Final = 4
 _PR_SET_TIMERSLACK: Final = 29
 
 OWN_NETWORK: Final = "/proc/thread-self/ns/net"
@@ -57,6 +58,11 @@ def unmount(target: str) -> None:
 def set_timer_slack(slack_ns: int) -> None:
     """How much later than asked the calling thread may be woken; the default is 50 us."""
     _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(slack_ns), 0, 0, 0)
+
+
+def own_proc_files() -> None:
+    """After a change of user: /proc/self belongs to the new one again, as after an exec."""
+    _libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0)
 
 
 @contextlib.contextmanager

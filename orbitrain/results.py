@@ -25,6 +25,9 @@ UPDATE_ENDS = (
 )
 """How the sending of an update can have ended; every one sent is in exactly one of them."""
 
+UNSHAPED: Mapping[str, Any] = {"backend": "none", "verdict": "unshaped"}
+"""`links_truth` of a run whose contacts are gated by the plan alone: no packet was delayed or lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

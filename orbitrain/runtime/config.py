@@ -11,11 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orbitrain.protocols.fedmeld import Params, Region
 from orbitrain.scenario import SECOND_NS, Name, NodeName, Sha256, first_error
-from orbitrain.transport.rpc.address import InvalidAddress, split_host, unix_path
+from orbitrain.transport.rpc.address import (
+    InvalidAddress,
+    emulated_network,
+    is_emulated,
+    split_host,
+    unix_path,
+)
 
 
 def _address(text: str) -> str:
@@ -46,9 +52,30 @@ class Link(_Table):
 
     listen: Address
     peers: dict[NodeName, Address] = {}
+    shaped: str | None = None
+    """The network of emulated links that `listen` and `peers` are of. Contacts are then what comes across
+    them, not what the plan says; without it the plan alone gates contacts."""
     acquisition_s: float = Field(default=5.0, ge=0, le=600)
     message_s: float = Field(default=2.0, gt=0)
     """Modelled times, as in the scenario's [links] and [compute]."""
+
+    @model_validator(mode="after")
+    def _of_one_network(self) -> Link:
+        """Nothing is encrypted yet: only the emulated network must be listened on and dialled."""
+        if self.shaped is None:
+            return self
+        try:
+            network = emulated_network(self.shaped)
+        except InvalidAddress as error:
+            raise ValueError(f"shaped: {error}") from None
+        named = [("listen", self.listen), *((f"peers.{name}", at) for name, at in self.peers.items())]
+        for field, address in named:
+            if not is_emulated(address, network):
+                raise ValueError(
+                    f"{field}: must be an address and port of the emulated network {network}, "
+                    f"not {address[:120]!r}"
+                )
+        return self
 
 
 class Operator(_Table):

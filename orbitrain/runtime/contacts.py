@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from orbitrain.contacts.contact import Contact
 from orbitrain.contacts.plan import Window
-from orbitrain.core import Arrival
+from orbitrain.core import Arrival, Core
 from orbitrain.machine import NEVER_NS, ContactEnded, ContactStarted, Digest, Severity
 from orbitrain.mailbox import (
     ENVELOPE_BYTES,
     Identity,
     Letter,
     Outcome,
-    Passage,
     is_begun,
     passage,
     reconsidered_ns,
@@ -46,7 +45,7 @@ RETRY_S = 0.2
 ANSWER_MARGIN_S = 10.0
 """Wall seconds beyond its modelled end that a delivery may take before the call is given up."""
 
-_FROM_WIRE = {value: outcome for outcome, value in OUTCOMES.items()}
+FROM_WIRE = {value: outcome for outcome, value in OUTCOMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +266,7 @@ class Contacts:
         start_ns: int,
     ) -> bool:
         """Whether a letter is begun; if not, it is written down, and when to look again."""
-        if is_begun(believed, start_ns, _size(letter, lacking), self._times.handling_ns):
+        if is_begun(believed, start_ns, size_of(letter, lacking), self._times.handling_ns):
             return True
         here.unfit[letter.identity] = lacking
         again_ns = reconsidered_ns(believed, here.end_ns)
@@ -307,7 +306,7 @@ class Contacts:
             return  # withdrawn or expired meanwhile: this side has ended it
         if not self._fits(here, believed, letter, missing, start_ns):
             return
-        ends, size = (driver.core.node, here.name), _size(letter, missing)
+        ends, size = (driver.core.node, here.name), size_of(letter, missing)
         course = passage(driver.links, ends, start_ns, size, self._times.handling_ns, here.end_ns)
         driver.core.outbox.attempted(letter.identity)
         if course.answered_ns is None:
@@ -321,32 +320,16 @@ class Contacts:
                 await here.client.put(digest, nbytes, driver.blobs.path(digest), timeout_s)
         # The answer to one that is not heard may well be under way when the contact ends.
         here.owed = course.answered_ns is not None
-        receipt = await here.client.deliver(self._wire_letter(letter, course), timeout_s)
+        receipt = await here.client.deliver(written(letter, driver.core, course.arrives_ns), timeout_s)
         here.owed = False
         if course.answered_ns is not None:
             self._settle(here, letter, receipt, course.answered_ns, link_class)
-
-    def _wire_letter(self, letter: Letter, course: Passage) -> wire.Letter:
-        return wire.Letter(
-            source=self._driver.core.node,
-            incarnation=self._driver.core.incarnation,
-            destination=letter.destination,
-            role=letter.role,
-            lane=letter.lane,
-            sequence=letter.sequence,
-            kind=letter.kind,
-            body=letter.body,
-            objects=[wire.ObjectName(digest=digest, size=size) for digest, size in letter.objects],
-            due_ns=course.arrives_ns,
-            expires_at_ns=letter.expires_at_ns,
-            cancelled=letter.cancelled.value if letter.cancelled is not None else "",
-        )
 
     def _settle(
         self, here: _Peer, letter: Letter, receipt: wire.Receipt, answered_ns: int, link_class: str
     ) -> None:
         driver = self._driver
-        outcome = _FROM_WIRE.get(receipt.outcome)
+        outcome = FROM_WIRE.get(receipt.outcome)
         if outcome is None or driver.core.outbox.find(letter.sender_role, letter.key) is None:
             return
         self.reborn(here.name, receipt.incarnation)
@@ -359,23 +342,47 @@ class Contacts:
     def _end(
         self, letter: Letter, outcome: Outcome, reason: str, due_ns: int, fields: Mapping[str, Any]
     ) -> None:
-        outbox = self._driver.core.outbox
-        outbox.settling(letter.identity)
-        current = outbox.find(letter.sender_role, letter.key) or letter
-        arrival = Arrival(
-            due_ns,
-            letter.destination,
-            letter.lane,
-            letter.sequence,
-            letter.sender_role,
-            settle(current, outcome, reason),
-            settles=letter.identity,
-            fields=fields,
-        )
+        arrival = ended(letter, self._driver.core, outcome, reason, due_ns, fields)
         self._driver.arrive(arrival, "answer")
 
 
-def _size(letter: Letter, missing: frozenset[Digest]) -> int:
+def written(letter: Letter, core: Core, due_ns: int) -> wire.Letter:
+    """A letter of this node as it travels, due at its receiver at `due_ns`."""
+    return wire.Letter(
+        source=core.node,
+        incarnation=core.incarnation,
+        destination=letter.destination,
+        role=letter.role,
+        lane=letter.lane,
+        sequence=letter.sequence,
+        kind=letter.kind,
+        body=letter.body,
+        objects=[wire.ObjectName(digest=digest, size=size) for digest, size in letter.objects],
+        due_ns=due_ns,
+        expires_at_ns=letter.expires_at_ns,
+        cancelled=letter.cancelled.value if letter.cancelled is not None else "",
+    )
+
+
+def ended(
+    letter: Letter, core: Core, outcome: Outcome, reason: str, due_ns: int, fields: Mapping[str, Any]
+) -> Arrival:
+    """The input that ends a letter of this node; it is not tried again meanwhile."""
+    core.outbox.settling(letter.identity)
+    current = core.outbox.find(letter.sender_role, letter.key) or letter
+    return Arrival(
+        due_ns,
+        letter.destination,
+        letter.lane,
+        letter.sequence,
+        letter.sender_role,
+        settle(current, outcome, reason),
+        settles=letter.identity,
+        fields=fields,
+    )
+
+
+def size_of(letter: Letter, missing: frozenset[Digest]) -> int:
     """Modelled bytes of a letter with the objects that its receiver lacks."""
     size = ENVELOPE_BYTES + len(letter.body)
     if letter.cancelled is not None:

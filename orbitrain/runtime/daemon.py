@@ -299,6 +299,7 @@ class _Life:
 
     async def _drive(self, clock: Clock, desk: OperatorDesk, duty: Duty, stopped: asyncio.Task[bool]) -> int:
         node, config = self._node, self._node.config
+        shaped = config.link.shaped
         driver = Driver(
             self._core,
             node.plans,
@@ -308,10 +309,11 @@ class _Life:
             node.telemetry,
             self._disk,
             node.truth,
+            shaped is not None,
         )
         self._driver = driver
         driver.reception.peers = {*config.link.peers, *driver.links.neighbours(config.name)}
-        link = LinkServer(config.link.listen, node.blobs, driver.reception, driver.reception.peers)
+        link = LinkServer(config.link.listen, node.blobs, driver.reception, driver.reception.peers, shaped)
         driver.awaited, driver.forget = link.awaited, link.forget
         await link.start()
         times = Times(round(config.link.acquisition_s * SECOND_NS), round(config.link.message_s * SECOND_NS))

@@ -3,10 +3,11 @@
 One task steps the machines; others only bring arrivals and wait for the commit. A step is taken at the
 *modelled* instant of its inputs: what arrives in time is handled as of its due time, so that how long this
 host took does not add up over a run. What comes later than modelled is an `overrun` event, and is handled as
-of now. The order of a step: updates of the plan that are due, machines, commit (off the event loop), then
-answers, jobs and letters.
+of now. Over shaped links what arrives is due as it comes, and only jobs can be late. The order of a step:
+updates of the plan that are due, machines, commit (off the event loop), then answers, jobs and letters.
 
-What peers ask of this node is in `reception`, its contacts and what leaves over them in `contacts`.
+What peers ask of this node is in `reception`, its contacts and what leaves over them in `contacts`, or, where
+links are real, in `shaped`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from orbitrain.runtime.compute import Compute
 from orbitrain.runtime.contacts import Contacts, Times
 from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.reception import Reception
+from orbitrain.runtime.shaped import ShapedContacts
 from orbitrain.runtime.telemetry import Telemetry
 from orbitrain.transport.store.blobs import BlobStore
 from orbitrain.transport.store.journal import Journal
@@ -49,15 +51,18 @@ class Driver:
         telemetry: Telemetry,
         disk: ThreadPoolExecutor,
         truth: ContactPlan | None = None,
+        shaped: bool = False,
     ) -> None:
         """`truth` is what the links follow; without one it is the plan believed, which `plans` holds.
 
+        `shaped` links are real: they carry or do not, and nothing about them is modelled here.
         `disk` runs the calls of the journal, one at a time.
         """
         self.core = core
         self.clock = clock
         self.telemetry = telemetry
         self.truth = truth
+        self.shaped = shaped
         self.boot_ns = 0
         self._plans = plans
         self._journal, self.blobs = stores
@@ -75,7 +80,7 @@ class Driver:
         self._latest_ns = 0
         self._failure: BaseException | None = None
         self.reception = Reception(self)
-        self.contacts = Contacts(self)
+        self.contacts: Contacts | ShapedContacts = ShapedContacts(self) if shaped else Contacts(self)
         self.awaited: Callable[[], Collection[Digest]] = tuple
         """Objects that peers have put here for letters still to come."""
         self.forget: Callable[[str], None] = lambda peer: None

@@ -36,7 +36,10 @@ OUTCOMES = {
 
 
 class Reception:
-    """Admits callers by the plan that links follow, takes their letters, answers once they are committed."""
+    """Admits callers by the plan that links follow, takes their letters, answers once they are committed.
+
+    Where links are shaped, who comes through is in contact.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
@@ -67,7 +70,7 @@ class Reception:
             return f"{driver.core.node} is draining"
         if driver.inbox_length > INBOX_MAX:
             return f"{driver.core.node} has {INBOX_MAX} inputs waiting"
-        if self._contact_from(source) is None:
+        if not driver.shaped and self._contact_from(source) is None:
             return f"the plan has no contact from {source} to {driver.core.node} now"
         return None
 
@@ -118,11 +121,23 @@ class Reception:
                         outcome=wire.OUTCOME_REFUSED, reason=str(error), incarnation=core.incarnation
                     )
                 self._answers[place] = asyncio.get_running_loop().create_future()
-                self._driver.arrive(arrival, "letter")
+                if self._driver.shaped:
+                    self._driver.take(arrival)
+                else:
+                    self._driver.arrive(arrival, "letter")
             known = await asyncio.shield(self._answers[place])
         return wire.Receipt(
             outcome=OUTCOMES[known.outcome], reason=known.reason, incarnation=core.incarnation
         )
+
+    def _due_ns(self, letter: wire.Letter) -> int:
+        """The modelled instant of a letter's arrival. Raises RemoteProtocolError."""
+        contact = self._contact_from(letter.source)
+        latest_ns = contact.end_ns if contact is not None else self._driver.clock.now_ns()
+        if letter.due_ns > latest_ns:
+            # What arrives does so within its contact; a letter that waits longer would only fill the inbox.
+            raise RemoteProtocolError("a letter due after the end of its contact")
+        return max(letter.due_ns, 0)
 
     def _arrival(self, letter: wire.Letter, mailbox: tuple[str, str, str, int]) -> Arrival:
         """Raises RemoteProtocolError for a letter that no machine here could read."""
@@ -131,12 +146,7 @@ class Reception:
             raise RemoteProtocolError(f"a letter for {letter.destination[:64]!r}, this is {core.node}")
         message = core.decode(letter.role, letter.lane, letter.kind, letter.body)
         mark = Mark(*mailbox, letter.sequence, Outcome.DELIVERED)
-        contact = self._contact_from(letter.source)
-        latest_ns = contact.end_ns if contact is not None else self._driver.clock.now_ns()
-        if letter.due_ns > latest_ns:
-            # What arrives does so within its contact; a letter that waits longer would only fill the inbox.
-            raise RemoteProtocolError("a letter due after the end of its contact")
-        due_ns = max(letter.due_ns, 0)
+        due_ns = self._driver.clock.now_ns() if self._driver.shaped else self._due_ns(letter)
         item = None
         if letter.cancelled:
             mark = replace(mark, outcome=Outcome.CANCELLED)

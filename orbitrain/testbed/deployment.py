@@ -8,7 +8,8 @@ import os
 import socket
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from orbitrain.machine import Digest
@@ -31,7 +32,10 @@ FIRST_PORT = 20_000
 LAST_PORT = 32_000
 """Below the range from which systems take ports for outgoing connections."""
 
+EMULATED_PORT = 7900
+"""Of every node's link server where each has a network namespace, hence an address, of its own."""
 
+_PREFIX = "orbitrain-"
 OWNER = "run"
 """File in a socket folder that says which run's it is."""
 
@@ -43,7 +47,7 @@ def socket_folder(out: Path) -> Path:
     Raises ScenarioError if somebody else has it.
     """
     name = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
-    folder = _place() / f"orbitrain-{name}"
+    folder = _place() / f"{_PREFIX}{name}"
     sweep()
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
@@ -57,18 +61,46 @@ def _place() -> Path:
     return min(Path("/tmp"), Path(tempfile.gettempdir()), key=lambda place: len(str(place)))
 
 
-def sweep() -> None:
-    """Remove the socket folders of runs that were killed and never gone on with."""
-    for folder in _place().glob("orbitrain-*"):
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder that is removed at the end, or by the next sweep should this process be killed."""
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place()))
+    with RunFolder(folder).only_one():
+        (folder / OWNER).write_text(str(folder), encoding="utf-8")
+        try:
+            yield folder
+        finally:
+            remove(folder)
+
+
+def sweep(name: str | None = None, *, dry_run: bool = False) -> list[Path]:
+    """Remove the socket folders of runs that were killed and never gone on with, all or that of one run.
+
+    Answers which they were; with `dry_run` they stay.
+    """
+    found = []
+    for folder in sorted(_place().glob(f"{_PREFIX}*")):
+        if name is not None and folder.name != f"{_PREFIX}{name}":
+            continue
         with contextlib.suppress(OSError):  # somebody else's, or gone already
             if folder.stat().st_uid != os.getuid():
                 continue
             run = RunFolder(Path((folder / OWNER).read_text(encoding="utf-8")))
-            if not run.path.is_dir():
-                remove(folder)
-                continue
-            with contextlib.suppress(ScenarioError), run.only_one():
-                remove(folder)
+            with contextlib.suppress(ScenarioError), _unused(run):
+                if not dry_run:
+                    remove(folder)
+                found.append(folder)
+    return found
+
+
+@contextlib.contextmanager
+def _unused(run: RunFolder) -> Iterator[None]:
+    """Nobody runs in the folder meanwhile. Raises ScenarioError."""
+    if run.path.is_dir():
+        with run.only_one():
+            yield
+    else:
+        yield
 
 
 def remove(folder: Path) -> None:
@@ -127,20 +159,41 @@ def _neighbours(setting: Setting, name: str) -> list[str]:
     return sorted(known & {peer for plan in plans for peer in plan.neighbours(name)})
 
 
-def write_nodes(setting: Setting, folder: RunFolder, sockets: Path, initial: Digest) -> dict[str, Path]:
-    """Write nodes/NAME.toml for every node. Returns the files by name."""
-    scenario = setting.scenario
-    folder.nodes.mkdir(exist_ok=True)
-    nodes = scenario.nodes()
-    files = {name: folder.nodes / f"{name}.toml" for name, _ in nodes}
-    kept = {name: _kept_address(files[name]) for name, _ in nodes}
+def node_files(setting: Setting, folder: RunFolder) -> dict[str, Path]:
+    """Where the configuration of every node is, by name."""
+    return {name: folder.nodes.resolve() / f"{name}.toml" for name, _ in setting.scenario.nodes()}
+
+
+def _loopback_addresses(folder: RunFolder, files: Mapping[str, Path]) -> dict[str, str]:
+    kept = {name: _kept_address(file) for name, file in files.items()}
     # A kept address is as free as any other: it must not be given to the node of one that is not.
     fresh = (
         address
         for port in _ports(str(folder.path.resolve()))
         if (address := f"127.0.0.1:{port}") not in kept.values()
     )
-    addresses = {name: kept[name] or next(fresh) for name, _ in nodes}
+    return {name: address or next(fresh) for name, address in kept.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Emulated:
+    """Where nodes are when links are emulated: the network, and each node's address in it."""
+
+    network: str
+    addresses: Mapping[str, str]
+
+
+def write_nodes(
+    setting: Setting, folder: RunFolder, sockets: Path, initial: Digest, emulated: Emulated | None = None
+) -> None:
+    """Write nodes/NAME.toml for every node; without `emulated` on loopback, with links that are modelled."""
+    scenario = setting.scenario
+    folder.nodes.mkdir(exist_ok=True)
+    nodes, files = scenario.nodes(), node_files(setting, folder)
+    if emulated is None:
+        addresses = _loopback_addresses(folder, files)
+    else:
+        addresses = {name: f"{emulated.addresses[name]}:{EMULATED_PORT}" for name, _ in nodes}
     desks = {name: f"unix:{sockets / name}" for name, _ in nodes}
     for name, kind in nodes:
         peers = {peer: addresses[peer] for peer in _neighbours(setting, name)}
@@ -149,7 +202,8 @@ def write_nodes(setting: Setting, folder: RunFolder, sockets: Path, initial: Dig
             kind=kind,
             seed=setting.seed,
             plan="../plan.json",
-            truth=None if setting.truth is None else f"../{folder.truth.name}",
+            # What emulated links do no node knows but by trying.
+            truth=None if setting.truth is None or emulated is not None else f"../{folder.truth.name}",
             scenario_sha256=scenario.sha256,
             state=name,
             clock="../clock.json",
@@ -158,6 +212,7 @@ def write_nodes(setting: Setting, folder: RunFolder, sockets: Path, initial: Dig
             link=Link(
                 listen=addresses[name],
                 peers=peers,
+                shaped=None if emulated is None else emulated.network,
                 acquisition_s=scenario.links.acquisition_s,
                 message_s=scenario.compute.message_s,
             ),
@@ -188,4 +243,3 @@ def write_nodes(setting: Setting, folder: RunFolder, sockets: Path, initial: Dig
         )
         values = config.model_dump(exclude_none=True)
         replace_bytes(files[name], dump_toml(values).encode("utf-8"))
-    return files

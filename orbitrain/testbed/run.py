@@ -15,11 +15,19 @@ from typing import Any
 from ground_node.gatherer import archive_path
 from orbitrain.machine import Digest
 from orbitrain.outputs import RunFolder, replace_bytes, write_json
-from orbitrain.results import Entry, aggregates, summarise, until_the_end
+from orbitrain.results import UNSHAPED, Entry, aggregates, summarise, until_the_end
 from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
+from orbitrain.scenario import ScenarioError
 from orbitrain.testbed.calibration import calibrate
-from orbitrain.testbed.deployment import bus_endpoint, remove, socket_folder, write_nodes
+from orbitrain.testbed.deployment import (
+    bus_endpoint,
+    node_files,
+    remove,
+    socket_folder,
+    write_nodes,
+)
+from orbitrain.testbed.shaping import ShapedLinks, Shaping
 from orbitrain.testbed.supervisor import DaemonFailed, Supervisor
 from orbitrain.testbed.uplink import Given, give
 from orbitrain.transport.bus import Subscriber
@@ -49,18 +57,39 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What the daemons' part of a run took. `restarts` are daemons started again."""
+    """What the daemons' part of a run took. `restarts` are daemons started again.
+
+    `links_truth` says how true the links were, as in result.json.
+    """
 
     wall_seconds: float
     restarts: int
+    links_truth: Mapping[str, Any]
 
 
-def run_daemons(setting: Setting, folder: RunFolder, rate: float, say: News) -> Ended:
+def begun_with(folder: RunFolder) -> str | None:
+    """How the links of a run that was begun in the folder are made; None where none was."""
+    try:
+        found = json.loads(folder.identity.read_bytes()).get("links")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def run_daemons(
+    setting: Setting, folder: RunFolder, rate: float, say: News, shaping: Shaping | None = None
+) -> Ended:
     """Run, or go on with, a scenario in `folder`, which this process has claimed.
 
-    Raises ScenarioError, DaemonFailed, or Interrupted.
+    Without `shaping` contacts are gated by the plan, and transfers take modelled times. Raises ScenarioError,
+    DaemonFailed, or Interrupted.
     """
     with folder.only_one():
+        links, begun = "none" if shaping is None else "tun", begun_with(folder)
+        if begun not in (None, links):
+            raise ScenarioError(
+                f"{folder.path}: --links: must be {begun}, which the run was begun with, not {links}"
+            )
         sockets = socket_folder(folder.path)
         try:
             with workshop(setting) as shop:
@@ -72,9 +101,9 @@ def run_daemons(setting: Setting, folder: RunFolder, rate: float, say: News) -> 
                 shutil.copyfile(shop.engine.path(initial), folder.initial)
                 honest, what = calibrate(shop, initial).honest_rate(setting)
             say("rate", {"rate": rate, "honest": honest, "what": what})
-            files = write_nodes(setting, folder, sockets, initial)
-            nodes = [(name, kind, files[name].resolve()) for name, kind in setting.scenario.nodes()]
-            return asyncio.run(_Run(setting, folder, sockets, Supervisor(nodes), say).run(rate))
+            if shaping is None:
+                write_nodes(setting, folder, sockets, initial)
+            return asyncio.run(_Run(setting, folder, sockets, initial, say, shaping).run(rate))
         finally:
             with contextlib.suppress(OSError):  # what is left is swept by the next run
                 remove(sockets)
@@ -82,13 +111,23 @@ def run_daemons(setting: Setting, folder: RunFolder, rate: float, say: News) -> 
 
 class _Run:
     def __init__(
-        self, setting: Setting, folder: RunFolder, sockets: Path, supervisor: Supervisor, say: News
+        self,
+        setting: Setting,
+        folder: RunFolder,
+        sockets: Path,
+        initial: Digest,
+        say: News,
+        shaping: Shaping | None,
     ) -> None:
         self._setting = setting
         self._folder = folder
         self._sockets = sockets
-        self._supervisor = supervisor
+        self._initial = initial
+        files = node_files(setting, folder)
+        self._supervisor = Supervisor([(name, kind, files[name]) for name, kind in setting.scenario.nodes()])
         self._say = say
+        self._shaping = shaping
+        self._shaped: ShapedLinks | None = None
         self._finished = asyncio.Event()
         self._interrupts = 0
         self._interrupted = asyncio.Event()
@@ -98,6 +137,9 @@ class _Run:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt)
         before = json.loads(self._folder.identity.read_bytes())
+        truth: Mapping[str, Any] | None = before.get("links_truth")
+        before["links"] = "none" if self._shaping is None else "tun"
+        write_json(self._folder.identity, before)
         begun_s = wall_s()
         subscriber = Subscriber(bus_endpoint(self._sockets))
         listening = asyncio.create_task(self._listen(subscriber))
@@ -107,6 +149,10 @@ class _Run:
         waiting.write(self._folder.clock)
         try:
             self._say("starting", {"nodes": len(self._setting.scenario.nodes()), "t_ns": resumed_ns})
+            if self._shaping is not None:
+                bus = bus_endpoint(self._sockets)
+                links = ShapedLinks(self._setting, self._folder, rate, bus, self._shaping, truth)
+                await self._unless_interrupted(self._shape(links, resumed_ns))
             await self._unless_interrupted(self._supervisor.start())
             await self._unless_interrupted(self._uplink())
             started = ClockFile(unix_ns() + int(START_MARGIN_S * SECOND_NS), resumed_ns, rate, resumed_ns)
@@ -117,21 +163,38 @@ class _Run:
             self._say("ending", {})
             await self._gather(clock)
         finally:
+            if self._shaped is not None:
+                truth = await self._shaped.judge()
             await self._supervisor.stop()
+            if self._shaped is not None:
+                await self._shaped.down()
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
             subscriber.close()
             ended = Ended(
                 before.get("wall_seconds", 0.0) + wall_s() - begun_s,
                 before.get("restarts", 0) + self._supervisor.restarts,
+                truth or UNSHAPED,
             )
             write_json(
                 self._folder.identity,
-                {**before, "wall_seconds": ended.wall_seconds, "restarts": ended.restarts},
+                {
+                    **before,
+                    "wall_seconds": ended.wall_seconds,
+                    "restarts": ended.restarts,
+                    **({} if truth is None else {"links_truth": truth}),
+                },
             )
         if self._interrupted.is_set():
             raise Interrupted
         return ended
+
+    async def _shape(self, links: ShapedLinks, resumed_ns: int) -> None:
+        """Bring the links up, and place the nodes in their namespaces."""
+        self._shaped = links
+        emulated = await links.up(resumed_ns)
+        write_nodes(self._setting, self._folder, self._sockets, self._initial, emulated)
+        self._supervisor.place(links.namespaces)
 
     def _interrupt(self) -> None:
         self._interrupts += 1
@@ -192,9 +255,21 @@ class _Run:
             if kind == "progress" and fields.get("finished") is True:
                 self._finished.set()
 
+    async def _failed(self) -> None:
+        """Returns never; raises DaemonFailed when a daemon or the links cannot be kept running."""
+        watched = [asyncio.create_task(self._supervisor.failed())]
+        if self._shaped is not None:
+            watched.append(asyncio.create_task(self._shaped.failed()))
+        try:
+            await asyncio.gather(*watched)
+        finally:
+            for task in watched:
+                task.cancel()
+            await asyncio.gather(*watched, return_exceptions=True)
+
     async def _until_the_end(self, clock: Clock, started: ClockFile) -> None:
         """Until every region is done, the scenario's time is up, a daemon fails, or the user interrupts."""
-        failed = asyncio.create_task(self._supervisor.failed())
+        failed = asyncio.create_task(self._failed())
         ends = [asyncio.create_task(self._finished.wait()), asyncio.create_task(self._interrupted.wait())]
         restarts, uplink = 0, asyncio.create_task(asyncio.sleep(0))
         try:
@@ -208,6 +283,8 @@ class _Run:
                 ClockFile(started.unix_ns, started.scenario_ns, started.rate, now_ns).write(
                     self._folder.clock
                 )
+                if self._shaped is not None:
+                    await self._shaped.tick(now_ns)
                 self._say("time", {"t_ns": now_ns, "restarts": self._supervisor.restarts})
                 if self._supervisor.restarts > restarts and self._setting.updates and uplink.done():
                     restarts = self._supervisor.restarts

@@ -10,11 +10,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from netem.syscalls import CLONE_NEWNET, setns
 from orbitrain.runtime.clock import wall_s
 from orbitrain.runtime.daemon import CONTROL_VARIABLE
 
@@ -40,6 +42,7 @@ class _Child:
     name: str
     kind: str
     config: Path
+    namespace: Path | None = None
     process: asyncio.subprocess.Process | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     quick_crashes: int = 0
@@ -58,20 +61,25 @@ class Supervisor:
 
     def __init__(self, nodes: Sequence[tuple[str, str, Path]]) -> None:
         """`nodes` are (name, kind, configuration file)."""
-        self._children = [_Child(*node) for node in nodes]
+        self._children = {node[0]: _Child(*node) for node in nodes}
         self._watchers: list[asyncio.Task[None]] = []
         self._stopping = False
         self.restarts = 0
 
+    def place(self, namespaces: Mapping[str, Path]) -> None:
+        """From now on daemons are started in these network namespaces, by name."""
+        for name, namespace in namespaces.items():
+            self._children[name].namespace = namespace
+
     async def clear(self) -> None:
         """See the end of daemons that an earlier supervisor of this run left when it was killed."""
-        await asyncio.gather(*(_end_stale(child) for child in self._children))
+        await asyncio.gather(*(_end_stale(child) for child in self._children.values()))
 
     async def start(self) -> None:
         """Start every daemon and wait until each is ready. Raises DaemonFailed."""
-        for child in self._children:
+        for child in self._children.values():
             self._watchers.append(asyncio.create_task(self._watch(child)))
-        ready = asyncio.gather(*(child.ready.wait() for child in self._children))
+        ready = asyncio.gather(*(child.ready.wait() for child in self._children.values()))
         watchers = asyncio.gather(*self._watchers)
         try:
             both: set[asyncio.Future[Any]] = {ready, watchers}
@@ -79,7 +87,7 @@ class Supervisor:
             if watchers.done():
                 watchers.result()
             if not ready.done():
-                late = [child.name for child in self._children if not child.ready.is_set()]
+                late = [name for name, child in self._children.items() if not child.ready.is_set()]
                 raise DaemonFailed(f"not ready within {READY_S:g} s: {', '.join(late)}")
         finally:
             ready.cancel()
@@ -106,7 +114,7 @@ class Supervisor:
 
     async def _live(self, child: _Child) -> int:
         """One life of a daemon, from start to exit."""
-        with child.log.open("ab") as log:
+        with child.log.open("ab") as log, _entrance(child.namespace) as enter:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -119,6 +127,7 @@ class Supervisor:
                 env={**os.environ, CONTROL_VARIABLE: "1"},
                 # Ctrl-C in the terminal is for the supervisor alone.
                 start_new_session=True,
+                preexec_fn=enter,
             )
         child.process = process
         child.pid_file.write_text(f"{process.pid}\n", encoding="ascii")
@@ -152,13 +161,32 @@ class Supervisor:
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        for child in self._children:
+        for child in self._children.values():
             if child.process is not None and child.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     child.process.send_signal(number)
                     if number is signal.SIGTERM:
                         # A daemon that was stopped by SIGSTOP hears nothing until it goes on.
                         child.process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def _entrance(namespace: Path | None) -> Iterator[Callable[[], None] | None]:
+    """What a child does before it becomes the daemon, to be in the namespace. Raises DaemonFailed.
+
+    One system call and nothing else: between fork and exec little else is safe where threads run.
+    """
+    if namespace is None:
+        yield None
+        return
+    try:
+        fd = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DaemonFailed(f"{namespace}: {error.strerror}") from None
+    try:
+        yield partial(setns, fd, CLONE_NEWNET)
+    finally:
+        os.close(fd)
 
 
 async def _end_stale(child: _Child) -> None:

@@ -268,7 +268,8 @@ class Run:
         self.scenario = load_scenario(self.file)
 
     def start(self) -> Program:
-        self.program = self.lab.start(COMMAND, "run", self.file, "--out", self.out, *self.options)
+        options = self.options if "--links" in self.options else (*self.options, "--links", "none")
+        self.program = self.lab.start(COMMAND, "run", self.file, "--out", self.out, *options)
         return self.program
 
     def finish(self, timeout_s: float = 4 * DEADLINE_S) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from orbitrain.transport.rpc.channel import (
     Refusal,
     Traffic,
 )
+from orbitrain.transport.rpc.knock import answers
 from orbitrain.transport.rpc.link import LinkClient, LinkHandler, LinkServer
 from orbitrain.transport.rpc.operator import (
     PLAN_BYTES_MAX,
@@ -34,4 +35,5 @@ __all__ = [
     "PeerRefused",
     "Refusal",
     "Traffic",
+    "answers",
 ]

@@ -9,6 +9,8 @@ from pathlib import Path
 UNIX_PATH_BYTES_MAX = 100
 """Longest path of a Unix socket: the kernel holds 108 on Linux, 104 on macOS, and one byte ends it."""
 
+_PRIVATE = tuple(ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+
 
 class InvalidAddress(ValueError):
     """Neither `unix:/path` nor `host:port`, or a path that no socket can have."""
@@ -61,6 +63,35 @@ def is_local(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False  # a name, whatever it resolves to today
+
+
+def emulated_network(text: str) -> ipaddress.IPv4Network:
+    """The network of emulated links: of addresses that are nobody's in the world (RFC 1918).
+
+    Raises InvalidAddress.
+    """
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError:
+        network = None
+    if network is None or not any(network.subnet_of(private) for private in _PRIVATE):
+        raise InvalidAddress(
+            f"{text[:64]}: not an IPv4 network within {', '.join(str(private) for private in _PRIVATE)}"
+        )
+    return network
+
+
+def is_emulated(address: str, network: ipaddress.IPv4Network) -> bool:
+    """Whether it is the address and port of one node of the network. Raises InvalidAddress."""
+    if unix_path(address) is not None:
+        return False
+    host, port = split_host(address)
+    try:
+        node = ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    ends = (network.network_address, network.broadcast_address)
+    return port > 0 and node in network and node not in ends
 
 
 def check_unused(path: Path) -> None:

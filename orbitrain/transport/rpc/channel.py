@@ -19,6 +19,8 @@ from orbitrain.transport.rpc.address import (
     AddressInUse,
     InsecureAddress,
     check_unused,
+    emulated_network,
+    is_emulated,
     is_local,
     unix_path,
 )
@@ -62,6 +64,14 @@ SERVER_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.so_reuseport", 0),  # two daemons on one port would share its calls in silence
     ("grpc.max_concurrent_streams", CALLS_MAX),
 )
+
+KEEPALIVE_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+"""Of a server whose links really break: a connection whose other end went silent is gone within 15 s."""
 
 CLIENT_OPTIONS: tuple[tuple[str, Any], ...] = (
     *_OPTIONS,
@@ -176,15 +186,19 @@ def chunks(
 class Server:
     """A gRPC server with the standard health service. Subclassed by the two services."""
 
-    def __init__(self, address: str, allow_insecure: bool = False) -> None:
+    def __init__(self, address: str, emulated: str | None = None) -> None:
         """Raises InvalidAddress; and InsecureAddress for an address that is not this host's alone.
 
-        `allow_insecure` is for namespaces and containers of our own making, whose links reach no other
-        machine: calls are neither encrypted nor authenticated.
+        `emulated` is the network of links of our own making, which reach no other machine: calls are neither
+        encrypted nor authenticated. Then the address must be one of it, and is the only one that is bound.
         """
-        if not allow_insecure and not is_local(address):
+        if emulated is not None:
+            if not is_emulated(address, emulated_network(emulated)):
+                raise InsecureAddress(f"{address}: not an address and port of the emulated {emulated}")
+        elif not is_local(address):
             raise InsecureAddress(f"{address}: not a loopback address, and the link is not encrypted")
         self.address = address
+        self._options = SERVER_OPTIONS if emulated is None else (*SERVER_OPTIONS, *KEEPALIVE_OPTIONS)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
@@ -197,7 +211,7 @@ class Server:
         path = unix_path(self.address)
         if path is not None:
             check_unused(path)
-        server = grpc.aio.server(options=SERVER_OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+        server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=CALLS_MAX)
         name = self._register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         try:

@@ -242,10 +242,10 @@ class LinkServer(Server):
         blobs: BlobStore,
         handler: LinkHandler,
         peers: Collection[str],
-        allow_insecure: bool = False,
+        emulated: str | None = None,
     ) -> None:
         """`peers` are the names of the nodes that may call. The rest as for `Server`."""
-        super().__init__(address, allow_insecure)
+        super().__init__(address, emulated)
         self._servicer = _Servicer(blobs, handler, peers)
 
     def _register(self, server: grpc.aio.Server) -> str:

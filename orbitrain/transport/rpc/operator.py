@@ -127,10 +127,8 @@ async def _plan_of(requests: AsyncIterator[operator_pb2.PlanChunk]) -> tuple[int
 class OperatorServer(Server):
     """Serves the operator's seat."""
 
-    def __init__(
-        self, address: str, handler: OperatorHandler, blobs: BlobStore, allow_insecure: bool = False
-    ) -> None:
-        super().__init__(address, allow_insecure)
+    def __init__(self, address: str, handler: OperatorHandler, blobs: BlobStore) -> None:
+        super().__init__(address)
         self._servicer = _Servicer(handler, blobs)
 
     def _register(self, server: grpc.aio.Server) -> str:

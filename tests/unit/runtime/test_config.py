@@ -93,6 +93,8 @@ BAD = [
     (("link", "peers"), 3, "link.peers: must be a table, not 3"),
     (("link", "message_s"), 0, "link.message_s: must be a number above 0, not 0"),
     (("link", "acquisition_s"), 601, "link.acquisition_s: must be a number from 0 to 600, not 601"),
+    (("link", "shaped"), "8.8.0.0/16", "link.shaped: 8.8.0.0/16: not an IPv4 network within 10.0.0.0/8"),
+    (("link", "shaped"), "10.213.0.0/16", "link.listen: must be an address and port of the emulated network"),
     (("operator", "listen"), "unix:relative", "operator.listen: must be host:port or unix:/PATH"),
     (("operator", "listen"), "unix:/" + "x" * 100, "operator.listen: must be host:port or unix:/PATH"),
     (("bus",), {}, "bus.endpoint: is missing, must be a string"),
@@ -123,6 +125,37 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(
         load_config(file, "device")
     assert str(caught.value).startswith(f"{file}: {line}")
     assert "\n" not in str(caught.value)
+
+
+SHAPED: dict[str, Any] = {
+    "shaped": "10.213.0.0/16",
+    "listen": "10.213.0.3:7900",
+    "peers": {"sat-0": "10.213.0.1:7900"},
+}
+
+
+def test_nodes_of_an_emulated_network_have_its_addresses(tmp_path: Path) -> None:
+    config = load_config(config_file(tmp_path, changed(("link",), SHAPED)), "device")
+    assert (config.link.shaped, config.link.listen) == ("10.213.0.0/16", "10.213.0.3:7900")
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8:7900", "10.214.0.1:7900", "10.213.0.1:0", "10.213.255.255:80", "sat-0.example:7900"]
+)
+def test_an_address_outside_the_emulated_network_is_neither_bound_nor_dialled(
+    tmp_path: Path, address: str
+) -> None:
+    for field, values in (
+        ("listen", {**SHAPED, "listen": address}),
+        ("peers.sat-0", {**SHAPED, "peers": {"sat-0": address}}),
+    ):
+        file = config_file(tmp_path, changed(("link",), values))
+        with pytest.raises(ConfigError) as caught:
+            load_config(file, "device")
+        assert str(caught.value) == (
+            f"{file}: link.{field}: must be an address and port of the emulated network 10.213.0.0/16, "
+            f"not {address!r}"
+        )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from orbitrain.transport.rpc import (
     LinkServer,
     PeerRefused,
     Refusal,
+    answers,
 )
 from orbitrain.transport.rpc.link import LETTER_BODY_BYTES_MAX, OBJECTS_MAX
 from orbitrain.transport.store import BlobStore
@@ -391,10 +393,30 @@ async def test_an_address_is_served_once(world: World, short_folder: Path, kind:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "example.org:1"])
-async def test_an_open_address_is_not_bound_unless_asked_for(world: World, address: str) -> None:
+async def test_an_open_address_is_not_bound(world: World, address: str) -> None:
     with pytest.raises(InsecureAddress, match="not a loopback address"):
         LinkServer(address, world.far, world.receiver, [])
-    LinkServer(address, world.far, world.receiver, [], allow_insecure=True)
+    with pytest.raises(InsecureAddress, match="not an address and port of the emulated 10"):
+        LinkServer(address, world.far, world.receiver, [], "10.213.0.0/16")
+
+
+async def test_an_address_of_emulated_links_is_bound_where_they_are_and_nowhere_else(world: World) -> None:
+    LinkServer("10.213.0.7:7900", world.far, world.receiver, [], "10.213.0.0/16")
+    for outside in ("10.214.0.1:7900", "10.213.0.0:7900", "10.213.255.255:7900", "127.0.0.1:7900", "unix:/x"):
+        with pytest.raises(InsecureAddress, match=outside):
+            LinkServer(outside, world.far, world.receiver, [], "10.213.0.0/16")
+    for network in ("0.0.0.0/0", "8.8.0.0/16", "10.0.0.0/7", "fe80::/10", "somewhere"):
+        with pytest.raises(InvalidAddress, match="not an IPv4 network within 10"):
+            LinkServer("10.213.0.7:7900", world.far, world.receiver, [], network)
+
+
+async def test_a_knock_tells_whether_anything_listens(world: World) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        assert not await answers(address, 1.0)
+        listening.listen()
+        assert await answers(address, 1.0)
 
 
 @pytest.mark.parametrize(

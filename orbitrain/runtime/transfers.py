@@ -1,0 +1,189 @@
+"""Letters over links that are real: nothing about them is modelled.
+
+A letter is there when it has come, and its sender knows when the answer has. The believed plan says which
+letters still fit into a contact, and when a call has taken too long; one that the link takes away stays in
+doubt, and is settled when the two meet again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from orbitrain.contacts.plan import Window
+from orbitrain.machine import NEVER_NS, Digest, Severity
+from orbitrain.mailbox import Identity, Letter, Outcome, is_begun, reconsidered_ns
+from orbitrain.runtime.contacts import FROM_WIRE, RETRY_S, ended, size_of, written
+from orbitrain.runtime.outlook import Outlook
+from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused
+from orbitrain.v1 import link_pb2 as wire
+
+if TYPE_CHECKING:
+    from orbitrain.runtime.driver import Driver
+
+PING_BYTES: Final = 2_000
+"""Both ways, with what a new connection says before: bounds what a slow link takes for it."""
+
+TRANSFER_FACTOR: Final = 3.0
+TRANSFER_S: Final = 10.0
+"""A call is given up after this many times what the plan's lowest rate takes, and wall seconds more for the
+receiver's disk. A link that goes down is noticed by pings, long before."""
+
+REFUSED_S: Final = 2.0
+"""Wall seconds until a peer that refused is asked again."""
+
+
+@dataclass(slots=True)
+class Peer:
+    """A peer that answers."""
+
+    name: str
+    address: str
+    pings: LinkClient
+    """Pings have a connection of their own: they do not wait behind a model."""
+    client: LinkClient
+    incarnation: str
+    announced: Window | None
+    """The last window of the believed plan that it was in."""
+    due_ns: int
+    """When the machines are told."""
+    proved_ns: int
+    """When the last ping was sent that was answered."""
+    met: bool = False
+    """The machines have been told."""
+    air: asyncio.Task[None] | None = None
+    unfit: dict[Identity, frozenset[Digest]] = field(default_factory=dict)
+    """Letters that were not begun, with the objects that the peer lacks for them."""
+    again_ns: int = NEVER_NS
+    """When to look again at those."""
+    closed_bytes: int = 0
+    counted: int = 0
+    """Bytes of its clients that are in the journal already."""
+
+    def fresh_bytes(self) -> int:
+        moved = self.closed_bytes + sum(self.pings.bytes_moved) + sum(self.client.bytes_moved)
+        fresh, self.counted = moved - self.counted, moved
+        return fresh
+
+    async def renew_pings(self, node: str) -> None:
+        """Another connection for pings: no back-off is carried over, and no packet waits to be repeated."""
+        old, self.pings = self.pings, LinkClient(self.address, node)
+        self.closed_bytes += sum(old.bytes_moved)
+        await old.close()
+
+    async def renew_client(self, node: str) -> None:
+        old, self.client = self.client, LinkClient(self.address, node)
+        self.closed_bytes += sum(old.bytes_moved)
+        await old.close()
+
+    async def close(self) -> None:
+        await self.pings.close()
+        await self.client.close()
+
+
+class Transfers:
+    """Sends a node's letters to the peers that it is in contact with."""
+
+    def __init__(
+        self, driver: Driver, outlook: Outlook, handling_ns: int, reborn: Callable[[str, str], None]
+    ) -> None:
+        """`handling_ns` is the declared time to take in a message; `reborn` hears which store a peer has."""
+        self._driver = driver
+        self._outlook = outlook
+        self._handling_ns = handling_ns
+        self._reborn = reborn
+
+    def pump(self, here: Peer) -> None:
+        """Start the next letter towards a peer in contact, if the link is free and it seems to fit."""
+        driver = self._driver
+        if not here.met or here.air is not None or driver.draining or not driver.told(here.name):
+            return
+        if self._outlook.contact(here.name) is None and here.proved_ns < self._outlook.over_ns(here.name):
+            return  # by the plan it has just ended: a ping will tell
+        for letter in driver.core.outbox.heads(here.name):
+            lacking = here.unfit.get(letter.identity)
+            if lacking is not None and not self._fits(here, letter, lacking):
+                continue
+            here.unfit.pop(letter.identity, None)
+            here.air = driver.spawn(self._fly(here, letter))
+            return
+
+    def _fits(self, here: Peer, letter: Letter, lacking: frozenset[Digest]) -> bool:
+        """Whether a letter is begun; if not, it is written down, and when to look again."""
+        believed = self._outlook.contact(here.name)
+        if is_begun(believed, self._outlook.now_ns(), size_of(letter, lacking), self._handling_ns):
+            return True
+        here.unfit[letter.identity] = lacking
+        again_ns = reconsidered_ns(believed, NEVER_NS)
+        if again_ns is not None:
+            here.again_ns = again_ns
+            self._driver.wake()
+        return False
+
+    @contextlib.asynccontextmanager
+    async def _flight(self, here: Peer, letter: Letter) -> AsyncIterator[None]:
+        """What is said of a letter that does not come through."""
+        driver = self._driver
+        fields = {"peer": here.name, "key": letter.key}
+        try:
+            yield
+        except LinkDown as error:
+            driver.note("transfer_cut", Severity.ACTIVITY_LO, {**fields, "reason": str(error)})
+            await here.renew_client(driver.core.node)
+            await asyncio.sleep(RETRY_S)
+        except PeerRefused as error:
+            driver.note("transfer_refused", Severity.WARNING_LO, {**fields, "reason": str(error)})
+            await asyncio.sleep(REFUSED_S)
+        except KeyError:
+            # An object of the letter is gone from this store: nothing will bring it back to this letter.
+            why, nothing = "an object of it is lost", {"to": letter.destination, "bytes": 0}
+            driver.take(ended(letter, driver.core, Outcome.REFUSED, why, self._outlook.now_ns(), nothing))
+        except asyncio.CancelledError:
+            if not driver.draining:
+                driver.note("transfer_cut", Severity.ACTIVITY_LO, {**fields, "reason": "the contact ended"})
+            raise
+
+    async def _fly(self, here: Peer, letter: Letter) -> None:
+        """Move one letter, its objects first, and bring the receiver's word."""
+        try:
+            async with self._flight(here, letter):
+                await self._move(here, letter)
+        finally:
+            here.air = None
+        self.pump(here)
+
+    def _patience_s(self, here: Peer, nbytes: int) -> float:
+        """Wall seconds after which a call that moves so many bytes is given up."""
+        return TRANSFER_S + TRANSFER_FACTOR * self._outlook.trip_wall_s(here.name, nbytes)
+
+    async def _move(self, here: Peer, letter: Letter) -> None:
+        driver = self._driver
+        objects = [] if letter.cancelled is not None else list(letter.objects)
+        offer_s = self._patience_s(here, PING_BYTES + 128 * len(objects))
+        missing = frozenset(await here.client.missing(objects, offer_s) if objects else ())
+        if letter not in driver.core.outbox.heads(here.name):
+            return  # withdrawn or expired meanwhile: this side has ended it
+        if not self._fits(here, letter, missing):
+            return
+        driver.core.outbox.attempted(letter.identity)
+        timeout_s = self._patience_s(here, size_of(letter, missing))
+        for digest, nbytes in objects:
+            if digest in missing:
+                await here.client.put(digest, nbytes, driver.blobs.path(digest), timeout_s)
+        receipt = await here.client.deliver(written(letter, driver.core, 0), timeout_s)
+        self._settle(here, letter, receipt)
+
+    def _settle(self, here: Peer, letter: Letter, receipt: wire.Receipt) -> None:
+        driver = self._driver
+        outcome = FROM_WIRE.get(receipt.outcome)
+        if outcome is None or driver.core.outbox.find(letter.sender_role, letter.key) is None:
+            return
+        self._reborn(here.name, receipt.incarnation)
+        for identity, lacking in here.unfit.items():
+            here.unfit[identity] = lacking - {digest for digest, _ in letter.objects}
+        link_class = self._outlook.road(here.name).link_class
+        fields = {"to": here.name, "class": link_class, "bytes": here.fresh_bytes()}
+        driver.take(ended(letter, driver.core, outcome, receipt.reason[:500], self._outlook.now_ns(), fields))

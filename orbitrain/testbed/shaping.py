@@ -1,0 +1,142 @@
+"""The links of one start of a run: what they follow, what is told of them, how true they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from orbitrain.outputs import RunFolder
+from orbitrain.plans import kept
+from orbitrain.runtime.clock import SECOND_NS
+from orbitrain.scenario import ScenarioError
+from orbitrain.testbed.deployment import Emulated
+from orbitrain.testbed.links import EmulatedLinks, TruthProbe, worse
+from orbitrain.transport.bus import Publisher
+from orbitrain.virtual import Setting, Update
+
+PROBE_LEAD_S: Final = 3.0
+"""Wall seconds before another plan is followed at which the probe of the one before ends: `tick` comes about
+once a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """Links of real packets between network namespaces; `probed`: measured while the run goes on."""
+
+    probed: bool = True
+
+
+class ShapedLinks:
+    """`up`, then `tick` about once a second and wait on `failed`; `judge` and at last `down` in any case."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        folder: RunFolder,
+        rate: float,
+        bus: str,
+        shaping: Shaping,
+        truth: Mapping[str, Any] | None,
+    ) -> None:
+        """`truth` is what was found in earlier starts of the run; cues go to the endpoint `bus`."""
+        self.truth = truth
+        self._setting = setting
+        self._folder = folder
+        self._rate = rate
+        self._shaping = shaping
+        self._bus = Publisher(bus)
+        self._links = EmulatedLinks(folder, setting.seed, rate, self._bus.publish)
+        self._probe = TruthProbe(folder)
+        self._followed = 0
+        """Updates of the plan that the links know of."""
+        self._measured = 0
+        """... and that the probe knows of."""
+        self._kept: Sequence[Update] = ()
+        self._kept_ns = 0
+
+    async def up(self, resumed_ns: int) -> Emulated:
+        """Bring the links up, as they are at `resumed_ns`. Raises ScenarioError, DaemonFailed."""
+        links = self._links
+        await links.clear()
+        plan = self._first_plan(resumed_ns)
+        self._measured = self._followed
+        await links.start(plan)
+        await self._follow(resumed_ns)
+        if self._shaping.probed:
+            await self._probe.start(plan)
+        return Emulated(links.network, links.addresses)
+
+    @property
+    def namespaces(self) -> Mapping[str, Path]:
+        """Of the nodes, by name."""
+        return self._links.namespaces
+
+    async def failed(self) -> None:
+        """Returns never; raises DaemonFailed when the links are gone."""
+        await self._links.failed()
+
+    async def tick(self, now_ns: int) -> None:
+        """Look for what has changed by scenario time `now_ns`."""
+        await self._follow(now_ns)
+        await self._measure(now_ns)
+
+    async def judge(self) -> Mapping[str, Any] | None:
+        """End the probe; how true the links of the whole run were, None where they never came up."""
+        if self._probe.running or (self.truth is None and self.namespaces):
+            self.truth = worse(self.truth, await self._probe.stop())
+        return self.truth
+
+    async def down(self) -> None:
+        """End the links, and what is left of them."""
+        await self._links.stop()
+        self._bus.close()
+
+    # ------------------------------------------------------------------------------------- the plan
+
+    def _first_plan(self, t_ns: int) -> Path:
+        """The file of the plan that links follow from `t_ns` on: the true one, else what is believed then."""
+        if self._setting.truth is not None:
+            return self._folder.truth.resolve()
+        due = [update for update in self._updates() if update.at_ns <= t_ns]
+        self._followed = len(due)
+        return self._links.file_of(due[-1]) if due else self._folder.plan.resolve()
+
+    async def _follow(self, now_ns: int) -> None:
+        """Where there is no true plan, links follow the updates of the believed one, one at a time."""
+        if self._setting.truth is not None:
+            return
+        updates = self._updates()
+        if self._followed < len(updates) and (
+            self._followed == 0 or now_ns >= updates[self._followed - 1].at_ns
+        ):
+            # Of those whose instant has come only the last counts.
+            due = sum(update.at_ns <= now_ns for update in updates)
+            self._followed = max(due, self._followed + 1)
+            await self._links.follow(updates[self._followed - 1])
+
+    def _updates(self) -> Sequence[Update]:
+        """Those of the run, with what the operator has given since."""
+        try:
+            changed_ns = self._folder.updates.stat().st_mtime_ns
+            if changed_ns != self._kept_ns:
+                self._kept_ns = changed_ns
+                plans = kept(self._folder)
+                self._kept = () if plans is None else plans.updates
+        except (OSError, ScenarioError):
+            pass  # just being written: the next look will do
+        mine = self._setting.updates
+        return self._kept if len(self._kept) > len(mine) else mine
+
+    async def _measure(self, now_ns: int) -> None:
+        """A probe holds links to one plan: another one takes over when another plan is followed."""
+        if not self._shaping.probed or self._measured >= self._followed:
+            return
+        update = self._updates()[self._followed - 1]
+        if now_ns >= update.at_ns:
+            await self.judge()
+            self._measured = self._followed
+            await self._probe.start(self._links.file_of(update))
+        elif self._probe.running and now_ns + int(PROBE_LEAD_S * self._rate * SECOND_NS) >= update.at_ns:
+            await self.judge()

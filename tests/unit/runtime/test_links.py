@@ -1,0 +1,120 @@
+"""What surrounds emulated links: names, limits, findings, and what a node takes from its plan."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from netem.namespaces import namespace_name
+from netem.tun.limits import LARGEST_LINK_BPS
+from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.outputs import RunFolder
+from orbitrain.runtime.outlook import Road
+from orbitrain.scenario import ScenarioError
+from orbitrain.testbed.host import check_fit, fit
+from orbitrain.testbed.links import TruthProbe, end, run_id, tcp_settings, unchecked, worse
+
+MBIT = 1_000_000
+SECOND_NS = 1_000_000_000
+
+
+def plan(rate_bps: int, delay_ns: int, low_bps: int | None = None) -> ContactPlan:
+    samples = (
+        Sample(0, delay_ns, rate_bps, 0.0, 1.0),
+        Sample(50 * SECOND_NS, delay_ns, rate_bps if low_bps is None else low_bps, 0.0, 1.0),
+    )
+    return ContactPlan(
+        version=1,
+        scenario_sha256="a" * 64,
+        epoch="2026-01-01T00:00:00Z",
+        duration_ns=100 * SECOND_NS,
+        nodes=(PlanNode("bird", "satellite"), PlanNode("farm", "device"), PlanNode("hut", "device")),
+        contacts=(
+            Contact("bird", "farm", "service", 0, 60 * SECOND_NS, samples),
+            Contact("farm", "bird", "service", 0, 60 * SECOND_NS, samples),
+        ),
+    )
+
+
+def test_the_run_in_a_folder_always_has_the_same_namespaces(tmp_path: Path) -> None:
+    assert run_id(tmp_path) == run_id(tmp_path / "." / "x" / "..")
+    assert run_id(tmp_path) != run_id(tmp_path / "x")
+    assert namespace_name(run_id(tmp_path), "sat-0") == f"ob-{run_id(tmp_path)}-sat-0"
+
+
+def test_a_rate_that_fits_is_taken_and_one_beyond_is_refused_with_one_that_would_do() -> None:
+    fast = plan(2 * MBIT, 40_000_000)
+    good = fit([fast], 50)
+    assert (good.refused, good.marks) == ((), ())
+    check_fit(good, 50)
+    most = LARGEST_LINK_BPS // MBIT
+    bad = fit([plan(1 * MBIT, 40_000_000), fast], most)
+    assert bad.refused == (f"a link of {2 * most} Mbit/s: at most {most}",)
+    assert 0.45 * most <= bad.highest_rate <= 0.5 * most
+    assert not fit([fast], bad.highest_rate).refused
+    with pytest.raises(
+        ScenarioError, match=rf"^--rate: at {most} the links ask for a link of {2 * most} Mbit"
+    ):
+        check_fit(bad, most)
+
+
+def test_a_short_delay_is_said_and_run() -> None:
+    low = fit([plan(1 * MBIT, 2_000_000)], 40)
+    assert low.refused == ()
+    assert low.marks == ("a delay of 0.050 ms: at least 0.5",)
+
+
+def test_tcp_waits_less_where_time_is_faster_but_never_less_than_an_answer_may_be_held_back() -> None:
+    assert tcp_settings(1)["tcp_rto_min_us"] == "200000"
+    assert tcp_settings(2)["tcp_rto_min_us"] == "100000"
+    assert tcp_settings(100)["tcp_rto_min_us"] == "50000"
+    assert tcp_settings(0.1)["tcp_rto_min_us"] == "200000"
+
+
+def test_a_run_is_no_truer_than_its_worst_start() -> None:
+    flown, untrue = {"backend": "tun", "verdict": "as_scaled"}, {"backend": "tun", "verdict": "untrue"}
+    assert worse(None, flown) is flown
+    assert worse(untrue, flown) is untrue
+    assert worse(flown, untrue) is untrue
+    assert worse(flown, unchecked("why"))["verdict"] == "unchecked"
+
+
+async def test_a_probe_that_was_not_wanted_or_leaves_nothing_is_said_so(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    probe = TruthProbe(folder)
+    assert await probe.stop() == {"backend": "tun", "verdict": "unchecked", "reason": "not asked for"}
+    await probe.start(tmp_path / "no-plan.json")
+    assert probe.running
+    found = await probe.stop()
+    assert found["verdict"] == "unchecked"
+    assert found["reason"].startswith("the probe left nothing: ")
+    assert "no-plan.json" in found["reason"]
+
+
+async def test_a_process_that_does_not_hear_is_killed() -> None:
+    deaf = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", deaf, stdin=pipe, stdout=pipe)
+    assert process.stdout is not None
+    await process.stdout.readline()
+    await end(process, 0.1)
+    assert process.returncode == -9
+
+
+def test_a_road_is_the_worst_that_the_plan_says_of_it() -> None:
+    road = Road.of(plan(2 * MBIT, 40_000_000, MBIT), "farm", "bird")
+    assert road == Road(0.04, MBIT, "service")
+    assert road.trip_s(125_000) == pytest.approx(0.08 + 1.0)
+
+
+def test_a_road_that_no_plan_knows_is_taken_to_be_long_and_slow() -> None:
+    known = plan(2 * MBIT, 40_000_000)
+    assert Road.of(known, "bird", "hut") == Road(link_class="service")
+    assert Road.of(known, "bird", "hut").trip_s(0) == 0.6
