@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +15,9 @@ from rich.console import Console
 from orbitrain.contacts.compact import compact
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.display import Display, show_result, working
+from orbitrain.doctor_command import doctor_command
 from orbitrain.learning.outcome import JobError
+from orbitrain.links_commands import clean_command, links_up, links_verify
 from orbitrain.outputs import RunFolder, load_plan, replace_bytes
 from orbitrain.passes_command import passes_command
 from orbitrain.plan_commands import (
@@ -26,9 +29,12 @@ from orbitrain.plan_commands import (
     plan_slice,
 )
 from orbitrain.plans import believed_plan, keep, kept, plans_for, true_plan
+from orbitrain.results import UNSHAPED
 from orbitrain.runtime.clock import SECOND_NS, utc_stamp, wall_s
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
-from orbitrain.testbed.run import Interrupted, accuracy_rows, collect, run_daemons
+from orbitrain.testbed.host import check_fit, enter, fit
+from orbitrain.testbed.run import Ended, Interrupted, accuracy_rows, begun_with, collect, run_daemons
+from orbitrain.testbed.shaping import Shaping
 from orbitrain.testbed.supervisor import DaemonFailed
 from orbitrain.update_command import plan_update
 from orbitrain.virtual import Setting, workshop
@@ -48,6 +54,12 @@ plan_app.command("slice")(plan_slice)
 plan_app.command("export")(plan_export)
 plan_app.command("import")(plan_import)
 plan_app.command("update")(plan_update)
+links_app = typer.Typer(help="Emulated links for any program.", no_args_is_help=True)
+app.add_typer(links_app, name="links")
+links_app.command("up")(links_up)
+links_app.command("verify")(links_verify)
+app.command("clean")(clean_command)
+app.command("doctor")(doctor_command)
 
 
 class Links(StrEnum):
@@ -80,9 +92,18 @@ class _Run:
 
 
 def _prepare(
-    file: Path, out: Path | None, seed: int | None, plan_file: Path | None, driver: str, console: Console
+    file: Path,
+    out: Path | None,
+    seed: int | None,
+    plan_file: Path | None,
+    driver: str,
+    console: Console,
+    vet: Callable[[Setting, RunFolder], None] = lambda setting, folder: None,
 ) -> _Run:
-    """Everything that can be wrong with what the user gave, before anything starts."""
+    """Everything that can be wrong with what the user gave, before anything starts.
+
+    `vet` raises ScenarioError for what the driver cannot do, unless the run is finished.
+    """
     scenario = _loaded(file)
     seed = scenario.seed if seed is None else seed
     given = load_plan(plan_file) if plan_file is not None else None
@@ -96,6 +117,8 @@ def _prepare(
     elif given is not None and plans.believed.sha256 != given.sha256:
         raise ScenarioError(f"{plan_file}: --plan: must be the plan that {folder.path} was begun with")
     setting = Setting(scenario, str(file), file.parent, seed, plans.believed, plans.truth, plans.updates)
+    if not folder.result.exists():
+        vet(setting, folder)
     if not folder.identity.exists():
         # A task that cannot be used must be known before anything is written.
         with workshop(setting) as shop:
@@ -122,20 +145,19 @@ def _check_plan(plan: ContactPlan, scenario: Scenario, file: Path | None) -> Non
         )
 
 
-def _result(
-    run: _Run, driver: str, links: str, scenario_ns: int, wall_seconds: float, restarts: int
-) -> dict[str, Any]:
+def _result(run: _Run, driver: str, scenario_ns: int, ended: Ended) -> dict[str, Any]:
     scenario = run.setting.scenario
     return {
         "scenario": scenario.name,
         "protocol": scenario.protocol.name,
         "seed": run.setting.seed,
-        "links": links,
+        "links": ended.links_truth["backend"],
+        "links_truth": dict(ended.links_truth),
         "driver": driver,
         "plan_sha256": run.setting.plan.sha256,
         "scenario_seconds": round(scenario_ns / SECOND_NS, 3),
-        "wall_seconds": round(wall_seconds, 3),
-        "restarts": restarts,
+        "wall_seconds": round(ended.wall_seconds, 3),
+        "restarts": ended.restarts,
     }
 
 
@@ -153,7 +175,7 @@ def _isolated(run: _Run, wanted: bool, console: Console, quiet: bool) -> dict[st
 _ORDER = (
     *("scenario", "protocol", "seed", "links", "driver", "plan_sha256", "scenario_seconds", "wall_seconds"),
     *("rounds", "accuracy", "isolated_accuracy", "updates", "carries", "bytes", "restarts", "overruns"),
-    "model_sha256",
+    *("model_sha256", "links_truth"),
 )
 
 
@@ -161,6 +183,36 @@ def _finish(run: _Run, result: dict[str, Any], console: Console) -> None:
     ordered = {key: result[key] for key in _ORDER}
     run.folder.write_result(ordered)
     show_result(ordered, str(run.folder.path), console)
+
+
+def _reached(file: Path) -> str:
+    """Why links cannot be emulated here; where another process can, the command goes on as that one."""
+    load_scenario(file)  # what is wrong with it is said once, here
+    return enter()
+
+
+def _shaping(
+    setting: Setting, folder: RunFolder, wanted: Links, obstacle: str, rate: float
+) -> tuple[bool, str]:
+    """Whether the links of a run are shaped, and why; `auto` goes on with what the run was begun with.
+
+    Raises ScenarioError where they cannot be and must.
+    """
+    plain = "none (contacts gated by the plan, nothing shaped)"
+    begun = begun_with(folder)
+    if wanted is Links.NONE or (wanted is Links.AUTO and begun == "none"):
+        return False, plain
+    if obstacle and wanted is Links.TUN:
+        raise ScenarioError(f"--links: tun is not possible here: {obstacle}")
+    if obstacle:
+        return False, f"{plain}: {obstacle}"
+    followed = [setting.plan, *(update.plan for update in setting.updates)]
+    found = fit(followed if setting.truth is None else [setting.truth], rate)
+    if wanted is Links.AUTO and begun is None and found.refused:
+        return False, f"{plain}: for tun --rate must be {found.highest_rate:g} or less: {found.refused[0]}"
+    check_fit(found, rate)
+    marks = f"; beyond what is certain here: {'; '.join(found.marks)}" if found.marks else ""
+    return True, f"tun (real packets between network namespaces{marks})"
 
 
 @app.command("run")
@@ -173,27 +225,40 @@ def run_command(
     seed: Seed = None,
     links: Annotated[Links, typer.Option("--links", help="auto picks the first that works.")] = Links.AUTO,
     no_baseline: NoBaseline = False,
+    no_probe: Annotated[
+        bool, typer.Option("--no-probe", help="Do not measure the links while the run goes on.")
+    ] = False,
     quiet: Quiet = False,
     plan: PlanFile = None,
 ) -> None:
     """Run a scenario on real processes on this host."""
     console = Console()
-    if links in (Links.KERNEL, Links.TUN):
-        raise ScenarioError(f"--links: {links.value} is not there yet, allowed are auto and none")
+    if links is Links.KERNEL:
+        raise ScenarioError(f"--links: {links.value} is not there yet, allowed are auto, tun and none")
     if rate is not None and not 0 < rate <= 100_000:
         raise ScenarioError(f"--rate: must be greater than 0 and at most 100000, not {rate:g}")
-    run = _prepare(scenario, out, seed, plan, "daemons", console)
+    obstacle = "" if links is Links.NONE else _reached(scenario)
+
+    shaped, why, speed = False, "", 1.0
+
+    def choose(setting: Setting, folder: RunFolder) -> None:
+        nonlocal shaped, why, speed
+        speed = rate if rate is not None else setting.scenario.clock.rate
+        shaped, why = _shaping(setting, folder, links, obstacle, speed)
+
+    run = _prepare(scenario, out, seed, plan, "daemons", console, choose)
     if run.finished is not None:
         show_result(run.finished, str(run.folder.path), console)
         return
-    if links is Links.AUTO and not quiet:
-        console.print("links: none (contacts gated by the plan, nothing shaped)", highlight=False)
-    speed = rate if rate is not None else run.setting.scenario.clock.rate
+    if not quiet:
+        console.print(f"links: {why}", highlight=False, markup=False, soft_wrap=True)
     with Display(run.setting.scenario, console, quiet) as display:
-        ended = run_daemons(run.setting, run.folder, speed, display)
+        ended = run_daemons(
+            run.setting, run.folder, speed, display, Shaping(not no_probe) if shaped else None
+        )
     summary, end_ns = collect(run.setting, run.folder)
     isolated = _isolated(run, not no_baseline, console, quiet)
-    head = _result(run, "daemons", "none", end_ns, ended.wall_seconds, ended.restarts)
+    head = _result(run, "daemons", end_ns, ended)
     _finish(run, {**head, **summary, "isolated_accuracy": isolated}, console)
 
 
@@ -235,7 +300,7 @@ def sim_command(
             sorted(accuracy_rows(done.entries, done.evaluations, run.setting.scenario.ground.name))
         )
         run.folder.write_models(done.models)
-    head = _result(run, "sim", "none", done.scenario_ns, wall_s() - begun_s, 0)
+    head = _result(run, "sim", done.scenario_ns, Ended(wall_s() - begun_s, 0, UNSHAPED))
     isolated = _isolated(run, not no_baseline, console, quiet)
     _finish(run, {**head, **done.summary, "isolated_accuracy": isolated}, console)
 

@@ -198,10 +198,27 @@ def test_a_rate_that_no_clock_can_have_is_refused(refused: Refused, rate: str) -
     assert line.startswith("--rate: must be greater than 0 and at most 100000, not ")
 
 
-@pytest.mark.parametrize("links", ["tun", "kernel"])
-def test_links_that_are_not_there_yet_are_refused(refused: Refused, links: str) -> None:
-    line = refused("run", "scenario.toml", "--out", "out", "--links", links)
-    assert line == f"--links: {links} is not there yet, allowed are auto and none"
+def test_links_that_are_not_there_yet_are_refused(refused: Refused) -> None:
+    line = refused("run", "scenario.toml", "--out", "out", "--links", "kernel")
+    assert line == "--links: kernel is not there yet, allowed are auto, tun and none"
+
+
+def test_links_that_this_host_cannot_emulate_are_refused(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orbitrain.testbed.host.obstacle", lambda: "network namespaces: not today; be root")
+    line = refused("run", "scenario.toml", "--out", "out", "--links", "tun")
+    assert line == "--links: tun is not possible here: network namespaces: not today; be root"
+
+
+def test_a_rate_at_which_links_would_be_the_hosts_and_not_the_plans_is_refused(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orbitrain.testbed.host.obstacle", lambda: "")
+    line = refused("run", "scenario.toml", "--out", "out", "--links", "tun", "--rate", "1000")
+    assert line.startswith("--rate: at 1000 the links ask for a link of ")
+    highest = float(line.split("; ")[-1].split()[0])
+    assert 0 < highest < 1000
 
 
 def test_a_folder_that_holds_something_else_is_refused(place: Any, refused: Refused) -> None:
