@@ -1,0 +1,1 @@
+"""The back end `kernel`: links as Linux netem queueing disciplines, set through raw netlink."""

@@ -1,0 +1,205 @@
+"""Sets links in the kernel: one queueing discipline a directed link, on the sending end of its own veth pair.
+
+A batch of changes is one message a link and one system call a node; every one is acknowledged or refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from netem.kernel.encoder import Chance, Netem
+from netem.kernel.token_bucket import TokenBucket
+from netem.link_state import Link, LinkState, up_state
+from netem.namespaces import HostError
+from netem.netlink import HowQdisc, Netlink, NetlinkError, Qdisc, root_qdisc
+from netem.schedule import Change
+
+Shaping = type[Netem] | type[TokenBucket]
+
+HANDLES: Final = (0x0B17_0000, 0x0B18_0000)
+"""Of our qdiscs. A change needs the one that is there and keeps its packets; the other makes a new one."""
+
+DOWN: Final = up_state(0, 1_000_000_000).down("hold")
+"""A link that nobody has set yet."""
+
+_NO_KIND: Final = {
+    "netem": "load it (modprobe sch_netem) or install it (Fedora, RHEL: kernel-modules-extra; Ubuntu: "
+    "linux-modules-extra); without it: --links tun, or --in uml on x86",
+    "tbf": "load it (modprobe sch_tbf)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where a directed link leaves its source: a device, and a socket to the namespace it is in."""
+
+    netlink: Netlink
+    index: int
+    device: str
+
+
+@dataclass(slots=True)
+class _End:
+    port: Port
+    chance: Chance
+    handle: int
+    state: LinkState
+    told: Netem | TokenBucket
+    sent: int = 0  # by qdiscs that a cut has ended
+    sent_bytes: int = 0
+    drops: int = 0
+    flushed: int = 0
+
+
+class KernelBackend:
+    """A `Backend`: `install` each link, or let `open_link` do so for one that was not foreseen."""
+
+    def __init__(
+        self,
+        *,
+        shaping: Shaping = Netem,
+        seed: int = 0,
+        packet_overhead: int = 0,
+    ) -> None:
+        """`seed`: of losses; `packet_overhead`: bytes that a packet takes beyond those of Ethernet."""
+        self.changes = 0
+        self.calls = 0
+        self.open_link: Callable[[Link], object] = _unforeseen
+        self._shaping = shaping
+        self._seed = seed
+        self._overhead = packet_overhead
+        self._ends: dict[Link, _End] = {}
+
+    def install(self, link: Link, port: Port) -> None:
+        """The link, down. HostError: the kernel lacks the kind, or the device has somebody's qdisc."""
+        chance = Chance(self._seed, link)
+        told = self._shaping.of(DOWN, link, packet_overhead=self._overhead)
+        body = root_qdisc(port.index, HANDLES[0], self._shaping.KIND, told.options(chance.seed()))
+        refused = port.netlink.set_qdiscs([(HowQdisc.ADD, body)])
+        if refused:
+            raise HostError(self._why_not(refused[0][1], link, port))
+        self._ends[link] = _End(port, chance, HANDLES[0], DOWN, told)
+
+    def apply(self, changes: Sequence[Change], now_ns: int) -> None:
+        """ValueError: a state that no kernel holds, nothing was set. NetlinkError: its link was refused."""
+        nodes: dict[int, list[tuple[Change, _End, Netem | TokenBucket, int, int, bytes]]] = {}
+        sockets: dict[int, Netlink] = {}
+        shaping, overhead = self._shaping, self._overhead
+        for change in changes:
+            link, state = change.link, change.state
+            end = self._ends.get(link)
+            if end is None:
+                self.open_link(link)
+                end = self._ends[link]
+            told = shaping.of(
+                state,
+                link,
+                lost_first=end.chance.lost_first(state.loss.mean),
+                packet_overhead=overhead,
+            )
+            how, handle, seed = HowQdisc.CHANGE, end.handle, None
+            if state.outage == "cut" and end.state.outage != "cut":
+                # A new qdisc: what waited or flew in the old one is gone, the link's other direction is not.
+                how, seed = HowQdisc.REPLACE, end.chance.seed()
+                handle = HANDLES[1] if end.handle == HANDLES[0] else HANDLES[0]
+            body = root_qdisc(end.port.index, handle, shaping.KIND, told.options(seed))
+            key = id(end.port.netlink)
+            sockets[key] = end.port.netlink
+            nodes.setdefault(key, []).append((change, end, told, how, handle, body))
+        failed: list[str] = []
+        number = 0
+        for key, orders in nodes.items():
+            netlink = sockets[key]
+            cut = {end.port.index: end for _, end, _, how, _, _ in orders if how == HowQdisc.REPLACE}
+            if cut:
+                self._keep_counts(netlink, cut)
+            refused = dict(netlink.set_qdiscs([(how, body) for _, _, _, how, _, body in orders]))
+            self.calls += 1
+            for place, (change, end, told, _, handle, _) in enumerate(orders):
+                if place in refused:
+                    number = number or refused[place]
+                    source, destination = change.link
+                    failed.append(f"link {source} {destination}: {os.strerror(refused[place])}")
+                else:
+                    end.state, end.told, end.handle = change.state, told, handle
+                    self.changes += 1
+        if failed:
+            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+            raise NetlinkError(number, f"{failed[0]}{more}")
+
+    def verify(self) -> list[str]:
+        """Each link whose qdisc is not what it was told, with what differs: read from the kernel."""
+        complaints = []
+        roots = self._roots()
+        for (source, destination), end in self._ends.items():
+            name = f"link {source} {destination}"
+            found = roots.get((id(end.port.netlink), end.port.index))
+            if found is None or found.kind != self._shaping.KIND or found.handle != end.handle:
+                what = "no qdisc" if found is None else f"qdisc {found.kind} {found.handle >> 16:x}:"
+                complaints.append(f"{name}: {end.port.device} has {what}, not ours")
+                continue
+            held = self._shaping.read(found.options)
+            differences = held.differences(end.told)  # type: ignore[arg-type]
+            if differences:
+                complaints.append(f"{name}: {'; '.join(differences)}")
+        return complaints
+
+    def measured(self) -> dict[str, object]:
+        """`drops`: losses and overflows alike; `flushed`: what a cut took from the air."""
+        roots = self._roots()
+        links = {}
+        for (source, destination), end in self._ends.items():
+            found = roots.get((id(end.port.netlink), end.port.index))
+            if found is None:
+                continue
+            links[f"{source} {destination}"] = {
+                "delivered": end.sent + found.sent,
+                "delivered_bytes": end.sent_bytes + found.sent_bytes,
+                "dropped": end.drops + found.drops,
+                "flushed": end.flushed,
+                "in_flight": found.waiting,
+            }
+        return {
+            "kind": self._shaping.KIND,
+            "not_emulated": list(self._shaping.MISSING),
+            "changes": self.changes,
+            "calls": self.calls,
+            "links": links,
+        }
+
+    def _roots(self) -> dict[tuple[int, int], Qdisc]:
+        sockets = {id(end.port.netlink): end.port.netlink for end in self._ends.values()}
+        return {
+            (key, qdisc.index): qdisc
+            for key, netlink in sockets.items()
+            for qdisc in netlink.qdiscs()
+            if qdisc.handle and qdisc.parent == 0xFFFFFFFF
+        }
+
+    def _keep_counts(self, netlink: Netlink, cut: dict[int, _End]) -> None:
+        for qdisc in netlink.qdiscs():
+            end = cut.get(qdisc.index)
+            if end is not None and qdisc.handle == end.handle:
+                end.sent += qdisc.sent
+                end.sent_bytes += qdisc.sent_bytes
+                end.drops += qdisc.drops
+                end.flushed += qdisc.waiting
+
+    def _why_not(self, number: int, link: Link, port: Port) -> str:
+        kind = self._shaping.KIND
+        where = f"link {link[0]} {link[1]}: device {port.device}"
+        if number == errno.ENOENT:
+            return f"this kernel has no {kind} (module sch_{kind}); {_NO_KIND[kind]}"
+        if number == errno.EEXIST:
+            found = [one for one in port.netlink.qdiscs() if one.index == port.index and one.handle]
+            what = f"{found[0].kind} {found[0].handle >> 16:x}:" if found else "?"
+            return f"{where}: carries a qdisc that is not ours ({what}); tc qdisc del dev {port.device} root"
+        return f"{where}: {os.strerror(number)}"
+
+
+def _unforeseen(link: Link) -> None:
+    raise KeyError(f"link {link[0]} {link[1]}: was not installed")

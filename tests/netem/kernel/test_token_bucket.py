@@ -1,0 +1,110 @@
+"""Links of a rate alone, on kernels without netem, with real packets: what is left, and that it is said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from netem.kernel.network import KernelNetwork
+from netem.kernel.token_bucket import TokenBucket
+from netem.link_state import LinkState, up_state
+from netem.netlink import NetlinkError
+from netem.schedule import Change
+from tests.netem.kernel.talk import HEADERS, Talk
+
+MS = 1_000_000
+AB = ("a", "b")
+Up = Callable[..., KernelNetwork]
+
+
+def put(network: KernelNetwork, state: LinkState, way: tuple[str, str] = AB) -> None:
+    network.backend.apply([Change(way, state, True)], time.monotonic_ns())
+
+
+def test_the_account_says_what_is_missing(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    account = network.backend.measured()
+    assert account["kind"] == "tbf" and account["not_emulated"] == ["delay", "jitter", "loss"]
+
+
+@pytest.mark.parametrize("mbps", [5, 50])
+def test_the_rate_is_that_of_bits_on_the_link(up: Up, mbps: int) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    put(network, replace(up_state(0, mbps * 1_000_000), limit_bytes=10_000_000))
+    assert network.backend.verify() == []
+    packets = mbps * 20
+    with Talk(network, *AB) as talk:
+        talk.send(packets, 1400)
+        assert talk.receive(0.5, packets) == list(range(packets))
+        times = [at_ns for _, at_ns in talk.arrived]
+    measured = (packets - 1 - packets // 4) * (1400 + HEADERS) * 8e3 / (times[-1] - times[packets // 4])
+    assert measured == pytest.approx(mbps, rel=0.06)
+
+
+def test_full_packets_pass_and_none_while_the_link_is_down(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    state = up_state(0, 100_000_000)
+    with Talk(network, *AB) as talk:
+        talk.send(3, 1472)
+        assert talk.receive(0.2) == []
+        put(network, state)
+        talk.send(3, 1472)
+        assert talk.receive(0.2) == [3, 4, 5]
+        for outage in ("hold", "cut"):
+            put(network, state.down(outage))  # type: ignore[arg-type]
+            talk.send(3, 1472)
+            assert talk.receive(0.2) == []
+            assert network.backend.verify() == []
+        put(network, state)
+        talk.send(1)
+        assert talk.receive(0.2) == [12]
+
+
+def test_a_cut_takes_what_waits_and_an_end_of_visibility_does_not(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    slow = replace(up_state(0, 200_000), limit_bytes=1_000_000)
+    put(network, slow)
+    with Talk(network, *AB) as talk:
+        talk.send(10, 1000)
+        put(network, slow.down("hold"))
+        assert talk.receive(0.3) == list(range(10))
+        put(network, slow)
+        talk.send(10, 1000)
+        put(network, slow.down("cut"))
+        assert len(talk.receive(0.3)) < 5
+    links = network.backend.measured()["links"]
+    assert isinstance(links, dict) and links["a b"]["flushed"] > 5
+
+
+def test_a_thousand_changes_are_one_call_a_node_and_every_link_is_as_told(up: Up) -> None:
+    network = up("a", "b", "c", links=[AB, ("a", "c"), ("b", "c")], shaping=TokenBucket)
+    calls = network.backend.calls
+    ways = [AB, ("b", "a"), ("a", "c"), ("c", "a"), ("b", "c"), ("c", "b")]
+    changes = [Change(ways[n % 6], up_state(0, 1_000_000 + n), False) for n in range(1000)]
+    network.backend.apply(changes, time.monotonic_ns())
+    assert network.backend.calls == calls + 3 and network.backend.changes == 1000
+    assert network.backend.verify() == []
+
+
+def test_of_a_thousand_changes_the_refused_ones_are_named(up: Up) -> None:
+    network = up("a", "b", "c", links=[AB, ("a", "c")], shaping=TokenBucket)
+    network._nodes["a"].netlink.remove_root_qdisc(network._ports[AB].index)
+    ways = [AB, ("a", "c")]
+    changes = [Change(ways[n % 2], up_state(0, 1_000_000 + n), False) for n in range(1000)]
+    with pytest.raises(NetlinkError, match=r"link a b: .* \(and 499 more\)"):
+        network.backend.apply(changes, time.monotonic_ns())
+    assert network.backend.changes == 500
+
+
+def test_a_state_that_no_kernel_holds_is_refused_before_anything_is_set(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    changes = [
+        Change(AB, up_state(0, 10**6), True),
+        Change(("b", "a"), replace(up_state(0, 10**6), rate_bps=9), True),
+    ]
+    with pytest.raises(ValueError, match="link b a: rate_bps"):
+        network.backend.apply(changes, time.monotonic_ns())
+    assert network.backend.changes == 0 and network.backend.verify() == []
