@@ -9,7 +9,7 @@ from orbitrain.contacts import builder
 from orbitrain.contacts.elements import Satellite
 from orbitrain.contacts.geometry import Site
 from orbitrain.contacts.isl import IslRules
-from orbitrain.contacts.network import CrossLinks, Duplex, Feeder, Network, Region, Station
+from orbitrain.contacts.network import CrossLinks, Duplex, Feeder, Network, Progress, Region, Station
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.planes import Planes
 from orbitrain.fleet import satellites, shell_of, true_satellites
@@ -20,15 +20,13 @@ from orbitrain.scenario.links import InterLinks, IntraLinks, Radio
 from orbitrain.scenario.space import Site as SiteTable
 
 
-def build_plan(
-    scenario: Scenario, progress: builder.Progress = lambda what, done, total: None
-) -> ContactPlan:
+def build_plan(scenario: Scenario, progress: Progress = lambda what, done, total: None) -> ContactPlan:
     """The plan that the nodes are given. Raises ValueError with one line."""
     return _plan(scenario, satellites(scenario), progress)
 
 
 def build_true_plan(
-    scenario: Scenario, seed: int, progress: builder.Progress = lambda what, done, total: None
+    scenario: Scenario, seed: int, progress: Progress = lambda what, done, total: None
 ) -> ContactPlan:
     """The plan that the links follow, of satellites as they truly fly. Raises ValueError with one line."""
     return _plan(scenario, true_satellites(scenario, seed), progress)
@@ -52,7 +50,7 @@ def duplex_of(scenario: Scenario) -> Duplex:
     return Duplex.constant(links.service_rate_bps) if links.service is None else _duplex(links.service)
 
 
-def _plan(scenario: Scenario, flying: Sequence[Satellite], progress: builder.Progress) -> ContactPlan:
+def _plan(scenario: Scenario, flying: Sequence[Satellite], progress: Progress) -> ContactPlan:
     return builder.build_plan(
         network_of(scenario, flying),
         epoch=scenario.epoch,

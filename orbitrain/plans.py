@@ -6,18 +6,16 @@ A run that goes on takes them from its folder; nothing is computed twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orbitrain.contacts.network import Progress
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.updates import spliced
 from orbitrain.outputs import RunFolder, load_plan, replace_bytes, write_json
 from orbitrain.planning import build_plan, build_true_plan
 from orbitrain.scenario import SECOND_NS, Scenario, ScenarioError
 from orbitrain.virtual import Update
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

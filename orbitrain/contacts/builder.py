@@ -12,8 +12,8 @@ its edges uncertain by (`validity`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -25,7 +25,7 @@ from orbitrain.contacts.finder import LONGEST_STEP_S, find_all_passes
 from orbitrain.contacts.geometry import Site, SiteFrame, Tracks, tracks
 from orbitrain.contacts.isl import IslRules, find_isl, range_rate_of_doppler
 from orbitrain.contacts.lines import NS_PER_S, GroundLine, SpaceLine
-from orbitrain.contacts.network import CrossLinks, Duplex, Network
+from orbitrain.contacts.network import CrossLinks, Duplex, Feeder, Network, Progress
 from orbitrain.contacts.node import Place, PlanNode
 from orbitrain.contacts.orbits import orbit_of
 from orbitrain.contacts.plan import PLAN_VERSION, ContactPlan
@@ -36,9 +36,6 @@ from orbitrain.contacts.validity import confidence, edge_margin_s
 # Memory of the tracks is 48 bytes a satellite and step; more satellites than this go in several rounds (about
 # 200 MB for a day), but for links between satellites, which need them all at once.
 _SATELLITES_AT_ONCE: Final = 1_000
-
-Progress = Callable[[str, int, int], None]
-"""Told (what, how many are done, how many there are)."""
 
 
 def build_plan(
@@ -88,11 +85,20 @@ def _place(site: Site) -> Place:
 
 
 @dataclass(frozen=True, slots=True)
+class _Ground:
+    """A place on the ground, and the nodes there: devices, or with `antennas` the station itself."""
+
+    site: Site
+    nodes: tuple[str, ...]
+    antennas: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Pass:
-    """A satellite (its index) over a site of the ground, in whole milliseconds."""
+    """A satellite over a ground (their indices), in whole milliseconds."""
 
     satellite: int
-    site: int
+    ground: int
     start_ns: int
     end_ns: int
 
@@ -108,32 +114,37 @@ class _Work:
 
     def from_the_ground(self) -> Iterator[Contact]:
         network = self.network
-        sites = [site for site in network.sites if network.devices_at(site.name)]
-        stations = [station.site for station in network.stations] if network.feeder is not None else []
-        groups = range(0, len(network.satellites), _SATELLITES_AT_ONCE)
-        seen: list[_Pass] = []
+        devices = [(site, network.devices_at(site.name)) for site in network.sites]
+        grounds = [_Ground(site, nodes) for site, nodes in devices if nodes]
+        if network.feeder is not None:
+            grounds += [_Ground(one.site, (one.site.name,), one.antennas) for one in network.stations]
+        over_stations: list[_Pass] = []
         flown: Tracks | None = None
+        groups = range(0, len(network.satellites), _SATELLITES_AT_ONCE)
         for first in groups:
             flown = self._tracks(network.satellites[first : first + _SATELLITES_AT_ONCE])
-            passes = self._passes(flown, first, [*sites, *stations])
-            yield from self._service(flown, first, [one for one in passes if one.site < len(sites)], sites)
-            seen += [one for one in passes if one.site >= len(sites)]
-            self._tell("service links", min(first + _SATELLITES_AT_ONCE, len(network.satellites)))
-        if stations:
-            chosen = self._antennas(seen, len(sites))
-            for first in groups:
-                if flown is None or len(groups) > 1:  # of many groups only the last is still there
-                    flown = self._tracks(network.satellites[first : first + _SATELLITES_AT_ONCE])
-                mine = [one for one in chosen if first <= one.satellite < first + _SATELLITES_AT_ONCE]
-                yield from self._feeder(flown, first, mine, stations, len(sites))
-                self._tell("feeder links", min(first + _SATELLITES_AT_ONCE, len(network.satellites)))
+            passes = self._passes(flown, first, grounds)
+            over_sites = [one for one in passes if grounds[one.ground].antennas is None]
+            over_stations += [one for one in passes if grounds[one.ground].antennas is not None]
+            sharers = self._sharers(over_sites, grounds)
+            yield from self._links(flown, first, over_sites, grounds, network.service, "service", sharers)
+            self._tell("service links", first)
+        if network.feeder is None or not over_stations:
+            return
+        chosen = self._antennas(over_stations, grounds, network.feeder)
+        for first in groups:
+            if flown is None or len(groups) > 1:  # of many groups only the last is still there
+                flown = self._tracks(network.satellites[first : first + _SATELLITES_AT_ONCE])
+            mine = [one for one in chosen if first <= one.satellite < first + _SATELLITES_AT_ONCE]
+            yield from self._links(flown, first, mine, grounds, network.feeder.duplex, "feeder", {})
+            self._tell("feeder links", first)
 
     def _tracks(self, satellites: Sequence[Satellite]) -> Tracks:
         return tracks(satellites, self.epoch, self.duration_ns / NS_PER_S, LONGEST_STEP_S)
 
-    def _passes(self, flown: Tracks, first: int, sites: Sequence[Site]) -> list[_Pass]:
+    def _passes(self, flown: Tracks, first: int, grounds: Sequence[_Ground]) -> list[_Pass]:
         found: list[_Pass] = []
-        for number, over in enumerate(find_all_passes(flown, sites)):
+        for number, over in enumerate(find_all_passes(flown, [ground.site for ground in grounds])):
             columns = (over.satellite.tolist(), over.start_s.tolist(), over.end_s.tolist())
             for satellite, start_s, end_s in zip(*columns, strict=True):
                 window = self._edges(start_s, end_s)
@@ -150,65 +161,57 @@ class _Work:
             end_ns = self.duration_ns
         return (start_ns, end_ns) if start_ns < end_ns else None
 
-    def _service(
-        self, flown: Tracks, first: int, passes: Sequence[_Pass], sites: Sequence[Site]
-    ) -> Iterator[Contact]:
-        network = self.network
-        frames = [SiteFrame.of(site) for site in sites]
-        devices = [network.devices_at(site.name) for site in sites]
+    def _sharers(self, passes: Sequence[_Pass], grounds: Sequence[_Ground]) -> dict[int, Sharers]:
+        """By satellite, where a beam is shared."""
+        service = self.network.service
+        if service.up.sharing == service.down.sharing == "none":
+            return {}
         loads: dict[int, list[tuple[int, int, int]]] = {}
-        if any(budget.sharing != "none" for budget in (network.service.up, network.service.down)):
-            for one in passes:
-                load = (one.start_ns, one.end_ns, len(devices[one.site]))
-                loads.setdefault(one.satellite, []).append(load)
-        sharers = {satellite: Sharers.of(mine) for satellite, mine in loads.items()}
         for one in passes:
-            line = GroundLine(flown, one.satellite - first, frames[one.site])
-            shared = sharers.get(one.satellite, ALONE)
-            name = network.satellites[one.satellite].name
-            for downwards, stretch in self._both_ways(network.service, line, one, shared):
-                for device in devices[one.site]:
-                    ends = (name, device) if downwards else (device, name)
-                    yield self._contact(*ends, "service", stretch, (one.satellite,))
+            load = (one.start_ns, one.end_ns, len(grounds[one.ground].nodes))
+            loads.setdefault(one.satellite, []).append(load)
+        return {satellite: Sharers.of(mine) for satellite, mine in loads.items()}
 
-    def _antennas(self, seen: Sequence[_Pass], sites: int) -> list[_Pass]:
+    def _antennas(self, passes: Sequence[_Pass], grounds: Sequence[_Ground], feeder: Feeder) -> list[_Pass]:
         """Of the passes over stations, the parts in which both ends have a terminal for them."""
-        network = self.network
-        assert network.feeder is not None
-        terminals: dict[str, int | None] = {s.site.name: s.antennas for s in network.stations}
-        number = {station.site.name: sites + n for n, station in enumerate(network.stations)}
-        index = {satellite.name: n for n, satellite in enumerate(network.satellites)}
-        for satellite in network.satellites:
-            terminals[satellite.name] = network.feeder.terminals
+        satellites = self.network.satellites
+        terminals: dict[str, int | None] = {one.name: feeder.terminals for one in satellites}
+        terminals |= {ground.site.name: ground.antennas for ground in grounds if ground.antennas is not None}
+        number = {ground.site.name: n for n, ground in enumerate(grounds) if ground.antennas is not None}
+        index = {one.name: n for n, one in enumerate(satellites)}
         candidates = [
             LinkWindow(
-                network.stations[one.site - sites].site.name,
-                network.satellites[one.satellite].name,
-                one.start_ns,
-                one.end_ns,
+                grounds[one.ground].site.name, satellites[one.satellite].name, one.start_ns, one.end_ns
             )
-            for one in seen
+            for one in passes
         ]
         chosen = assign(
             candidates,
             terminals,
-            retarget_ns=network.feeder.retarget_ns,
-            shortest_ns=max(1, network.feeder.shortest_ns),
+            retarget_ns=feeder.retarget_ns,
+            shortest_ns=max(1, feeder.shortest_ns),
         )
         return [_Pass(index[one.b], number[one.a], one.start_ns, one.end_ns) for one in chosen]
 
-    def _feeder(
-        self, flown: Tracks, first: int, passes: Sequence[_Pass], stations: Sequence[Site], sites: int
+    def _links(
+        self,
+        flown: Tracks,
+        first: int,
+        passes: Sequence[_Pass],
+        grounds: Sequence[_Ground],
+        duplex: Duplex,
+        link_class: LinkClass,
+        sharers: Mapping[int, Sharers],
     ) -> Iterator[Contact]:
-        network = self.network
-        assert network.feeder is not None
-        frames = [SiteFrame.of(site) for site in stations]
+        frames = [SiteFrame.of(ground.site) for ground in grounds]
         for one in passes:
-            line = GroundLine(flown, one.satellite - first, frames[one.site - sites])
-            name, station = network.satellites[one.satellite].name, stations[one.site - sites].name
-            for downwards, stretch in self._both_ways(network.feeder.duplex, line, one):
-                ends = (name, station) if downwards else (station, name)
-                yield self._contact(*ends, "feeder", stretch, (one.satellite,))
+            line = GroundLine(flown, one.satellite - first, frames[one.ground])
+            shared = sharers.get(one.satellite, ALONE)
+            name = self.network.satellites[one.satellite].name
+            for downwards, stretch in _both_ways(duplex, line, one.start_ns, one.end_ns, shared):
+                for node in grounds[one.ground].nodes:
+                    ends = (name, node) if downwards else (node, name)
+                    yield self._contact(*ends, link_class, stretch, (one.satellite,))
 
     # --- between satellites ---------------------------------------------------------------------------------
 
@@ -244,8 +247,7 @@ class _Work:
         for done, one in enumerate(chosen):
             first, second = index[one.a], index[one.b]
             line = SpaceLine(flown, first, second)
-            whole = _Pass(first, second, one.start_ns, one.end_ns)
-            for downwards, stretch in self._both_ways(links.duplex, line, whole):
+            for downwards, stretch in _both_ways(links.duplex, line, one.start_ns, one.end_ns):
                 ends = (one.b, one.a) if downwards else (one.a, one.b)
                 yield self._contact(*ends, link_class, stretch, (first, second))
             if done % 100 == 0:
@@ -260,17 +262,6 @@ class _Work:
         return planes.adjacent_pairs() if links.pairs == "adjacent" else planes.cross_pairs()
 
     # --- contacts -------------------------------------------------------------------------------------------
-
-    def _both_ways(
-        self, duplex: Duplex, line: GroundLine | SpaceLine, one: _Pass, sharers: Sharers = ALONE
-    ) -> Iterator[tuple[bool, Stretch]]:
-        """(downwards, stretch) of each contact that the budgets leave of a window."""
-        found: list[Stretch] = []
-        for downwards, budget in ((False, duplex.up), (True, duplex.down)):
-            if not (downwards and duplex.up == duplex.down):
-                found = stretches(budget, line, one.start_ns, one.end_ns, sharers)
-            for stretch in found:
-                yield downwards, stretch
 
     def _contact(
         self,
@@ -299,21 +290,26 @@ class _Work:
             confidence=round(sure, 6),
         )
 
-    def _tell(self, what: str, done: int) -> None:
-        self.progress(what, done, len(self.network.satellites))
+    def _tell(self, what: str, first: int) -> None:
+        satellites = len(self.network.satellites)
+        self.progress(what, min(first + _SATELLITES_AT_ONCE, satellites), satellites)
+
+
+def _both_ways(
+    duplex: Duplex, line: GroundLine | SpaceLine, start_ns: int, end_ns: int, sharers: Sharers = ALONE
+) -> Iterator[tuple[bool, Stretch]]:
+    """(downwards, stretch) of each contact that the budgets leave of a window."""
+    up = stretches(duplex.up, line, start_ns, end_ns, sharers)
+    down = up if duplex.symmetric else stretches(duplex.down, line, start_ns, end_ns, sharers)
+    yield from ((False, stretch) for stretch in up)
+    yield from ((True, stretch) for stretch in down)
 
 
 def _rules_of(links: CrossLinks) -> IslRules:
     """The rules, with the budgets' Doppler limits among them: they decide who is assigned a terminal."""
-    rules, rate = links.rules, links.rules.range_rate_km_per_s
+    rate = links.rules.range_rate_km_per_s
     for budget in (links.duplex.up, links.duplex.down):
         if budget.doppler_limit_hz and budget.frequency_hz:
             limit = range_rate_of_doppler(budget.doppler_limit_hz, budget.frequency_hz)
             rate = limit if rate is None else min(rate, limit)
-    return IslRules(
-        rules.clearance_km,
-        rules.longest_km,
-        rate,
-        rules.angular_rate_degrees_per_s,
-        rules.latitude_cut_degrees,
-    )
+    return replace(links.rules, range_rate_km_per_s=rate)

@@ -28,25 +28,6 @@ class Stretch:
     samples: tuple[Sample, ...]
 
 
-def stretches(
-    budget: Budget, line: GroundLine | SpaceLine, start_ns: int, end_ns: int, sharers: Sharers | None = None
-) -> list[Stretch]:
-    """The parts of a window in which the budget gives a rate, in one direction of the line."""
-    glance = Glance.of(line, dense(start_ns, end_ns))
-    found = _phases(budget, glance, start_ns, end_ns, ALONE if sharers is None else sharers)
-    exact, near = partial(_states, budget, line), partial(_states, budget, glance)
-    return [Stretch(run[0][0], run[-1][1], samples(exact, run, near)) for run in _runs(found)]
-
-
-def volume_bits(budget: Budget, line: GroundLine | SpaceLine, start_ns: int, end_ns: int) -> int:
-    """What can be sent within a window, in one direction, by a device that has the beam to itself."""
-    volume = 0
-    for part in stretches(budget, line, start_ns, end_ns):
-        whole = Contact("a", "b", "service", part.start_ns, part.end_ns, part.samples)
-        volume += int(whole.volume_bit_e9(part.start_ns, part.end_ns) // NS_PER_S)
-    return volume
-
-
 @dataclass(frozen=True, slots=True)
 class Sharers:
     """How many devices are under a satellite: `count[i]` from `since_ns[i]` on; ascending, from 0."""
@@ -74,6 +55,25 @@ class Sharers:
 
 
 ALONE: Final = Sharers(np.array([0]), np.array([1]))
+
+
+def stretches(
+    budget: Budget, line: GroundLine | SpaceLine, start_ns: int, end_ns: int, sharers: Sharers = ALONE
+) -> list[Stretch]:
+    """The parts of a window in which the budget gives a rate, in one direction of the line."""
+    glance = Glance.of(line, dense(start_ns, end_ns))
+    found = _phases(budget, glance, start_ns, end_ns, sharers)
+    exact, near = partial(_states, budget, line), partial(_states, budget, glance)
+    return [Stretch(run[0][0], run[-1][1], samples(exact, run, near)) for run in _runs(found)]
+
+
+def volume_bits(budget: Budget, line: GroundLine | SpaceLine, start_ns: int, end_ns: int) -> int:
+    """What can be sent within a window, in one direction, by a device that has the beam to itself."""
+    volume = 0
+    for part in stretches(budget, line, start_ns, end_ns):
+        whole = Contact("a", "b", "service", part.start_ns, part.end_ns, part.samples)
+        volume += int(whole.volume_bit_e9(part.start_ns, part.end_ns) // NS_PER_S)
+    return volume
 
 
 def _phases(budget: Budget, line: Glance, from_ns: int, to_ns: int, sharers: Sharers) -> list[Phase]:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from orbitrain.contacts.geometry import Floats, Integers, SiteFrame, Tracks, range_km, sine_of_elevation
+from orbitrain.contacts.geometry import (
+    Floats,
+    Integers,
+    SiteFrame,
+    Tracks,
+    dot,
+    range_km,
+    sine_of_elevation,
+)
 
 NS_PER_S: Final = 1_000_000_000
 # Range rates are differences over a second: of a millimetre per second, and no SGP4 velocity is needed.
@@ -36,17 +45,12 @@ class GroundLine:
 
     def at(self, t_ns: Integers) -> Line:
         t_s = t_ns / NS_PER_S
-        position_km = self.flown.at(self.satellite, t_s)
-        before_s, after_s = _around(self.flown, t_s)
-        moved_km = range_km(self.frame, self.flown.at(self.satellite, after_s)) - range_km(
-            self.frame, self.flown.at(self.satellite, before_s)
-        )
-        sine = np.minimum(sine_of_elevation(self.frame, position_km), 1.0)
-        return Line(
-            range_km(self.frame, position_km),
-            moved_km / (after_s - before_s),
-            np.degrees(np.arcsin(sine)),
-        )
+        sine = sine_of_elevation(self.frame, self.flown.at(self.satellite, t_s))
+        elevation_degrees = np.degrees(np.arcsin(np.minimum(sine, 1.0)))
+        return Line(self._range_km(t_s), _rate(self._range_km, t_s, self.flown), elevation_degrees)
+
+    def _range_km(self, t_s: Floats) -> Floats:
+        return range_km(self.frame, self.flown.at(self.satellite, t_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +63,18 @@ class SpaceLine:
 
     def at(self, t_ns: Integers) -> Line:
         t_s = t_ns / NS_PER_S
-        before_s, after_s = _around(self.flown, t_s)
-        moved_km = self._range_km(after_s) - self._range_km(before_s)
-        return Line(self._range_km(t_s), moved_km / (after_s - before_s), None)
+        return Line(self._range_km(t_s), _rate(self._range_km, t_s, self.flown), None)
 
     def _range_km(self, t_s: Floats) -> Floats:
         line = self.flown.at(self.first, t_s) - self.flown.at(self.second, t_s)
-        length: Floats = np.sqrt(line[:, 0] ** 2 + line[:, 1] ** 2 + line[:, 2] ** 2)
+        length: Floats = np.sqrt(dot(line, line))
         return length
 
 
-def _around(flown: Tracks, t_s: Floats) -> tuple[Floats, Floats]:
-    return np.maximum(t_s - _HALF_S, 0.0), np.minimum(t_s + _HALF_S, flown.duration_s)
+def _rate(range_at: Callable[[Floats], Floats], t_s: Floats, flown: Tracks) -> Floats:
+    before_s, after_s = np.maximum(t_s - _HALF_S, 0.0), np.minimum(t_s + _HALF_S, flown.duration_s)
+    rate: Floats = (range_at(after_s) - range_at(before_s)) / (after_s - before_s)
+    return rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from orbitrain.contacts.elements import Satellite
@@ -11,6 +11,9 @@ from orbitrain.contacts.geometry import Site
 from orbitrain.contacts.isl import IslRules
 from orbitrain.contacts.linkbudget import Budget
 from orbitrain.contacts.planes import Planes
+
+Progress = Callable[[str, int, int], None]
+"""Told (what, how many are done, how many there are)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class Duplex:
 
     up: Budget
     down: Budget
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether both directions are alike; `direction` itself matters only where a band is shared."""
+        return self.up.sharing != "ofdma" and replace(self.down, direction=self.up.direction) == self.up
 
     @staticmethod
     def constant(rate_bps: int, loss_mean: float = 0.0, loss_burst: float = 1.0) -> Duplex:

@@ -27,7 +27,7 @@ from orbitrain.contacts.geometry import (
     sine_of_elevation,
 )
 from orbitrain.contacts.lines import NS_PER_S, GroundLine
-from orbitrain.contacts.network import Duplex
+from orbitrain.contacts.network import Duplex, Progress
 from orbitrain.contacts.validity import outside_validity
 
 # Memory of the tracks is 48 bytes a satellite and grid point, and as much again while they are made: more go
@@ -72,7 +72,7 @@ def passes(
     *,
     skip_bad: bool = False,
     budgets: Mapping[str, Duplex] | None = None,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> PassTable:
     """All passes of the satellites over the sites from `start` (aware) on.
 
