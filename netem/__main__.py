@@ -1,4 +1,4 @@
-"""The link emulator's command: `python -m netem tun`, `probe` and `clean`."""
+"""The link emulator's command: `python -m netem up`, `probe` and `clean`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
+from netem.backends import BACKENDS
 from netem.link_state import OUTAGES
 from netem.namespaces import ADDRESSES, HostError, clean, enter_unprivileged, tag_of
+from netem.netlink import NetlinkError
 from netem.probe import command as probe
 from netem.replay import TooLate
 from netem.schedule import Adaptive, Schedule, Stepped
 from netem.session import STATS_S, Options, Session
 from netem.tun.fifo import ETHERNET_BYTES
-from netem.tun.limits import beyond, doubtful
 from orbitrain.contacts.compact import read_plan
 from orbitrain.runtime.clock import ClockError, ClockFile
 
@@ -46,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (HostError, ClockError) as error:
         print(f"netem: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except NetlinkError as error:  # by the kernel, of a link's new state
+        print(f"netem: {error.strerror}", file=sys.stderr)
+        return EXIT_USAGE
     except OSError as error:
         if error.filename is None:
             raise
@@ -72,10 +76,14 @@ def _options(options: argparse.Namespace) -> Options:
         how = Adaptive(round(delay_ms * 1e6), rate_percent / 100)
     schedule = Schedule(read_plan(options.plan.read_bytes()), rate, how, options.outage)
     demand = schedule.demand()
-    too_much = beyond(demand)
+    limits = BACKENDS[options.links].limits
+    too_much = limits.beyond(demand)
     if too_much and options.beyond == "refuse":
-        raise ValueError(f"{'; '.join(too_much)} (back end tun); a lower --rate, or --beyond mark")
+        raise ValueError(
+            f"{'; '.join(too_much)} (back end {options.links}); a lower --rate, or --beyond mark"
+        )
     return Options(
+        backend=options.links,
         run_id=options.run_id,
         schedule=schedule,
         addresses=options.addresses,
@@ -87,7 +95,7 @@ def _options(options: argparse.Namespace) -> Options:
         stats_s=options.stats_s,
         late_ns=round(options.late_ms * 1e6),
         on_late=options.late,
-        marks=too_much + doubtful(demand),
+        marks=too_much + limits.doubtful(demand),
     )
 
 
@@ -119,21 +127,24 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m netem", description="Replays a contact plan on real packets.", allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    tun = commands.add_parser(
-        "tun", help="links through user space, until interrupted or standard input closes", allow_abbrev=False
+    up = commands.add_parser(
+        "up", help="links that follow a plan, until interrupted or standard input closes", allow_abbrev=False
     )
-    tun.add_argument(
+    up.add_argument(
+        "--links", choices=tuple(BACKENDS), required=True, help="the kernel's netem, or through user space"
+    )
+    up.add_argument(
         "--plan", type=Path, required=True, metavar="FILE", help="the contact plan, JSON or compact"
     )
-    tun.add_argument("--run-id", required=True, metavar="ID", help="whose namespaces they are")
-    tun.add_argument(
+    up.add_argument("--run-id", required=True, metavar="ID", help="whose namespaces they are")
+    up.add_argument(
         "--clock", type=Path, metavar="FILE", help="the run's clock.json; without it time starts when ready"
     )
-    tun.add_argument("--rate", type=float, help="scenario seconds a second, without --clock (1)")
-    tun.add_argument(
+    up.add_argument("--rate", type=float, help="scenario seconds a second, without --clock (1)")
+    up.add_argument(
         "--from-s", type=float, default=0.0, metavar="S", help="scenario time to start at, without --clock"
     )
-    how = tun.add_mutually_exclusive_group()
+    how = up.add_mutually_exclusive_group()
     how.add_argument(
         "--step-ms", type=float, default=1000.0, metavar="MS", help="links are set anew each (1000)"
     )
@@ -144,29 +155,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("MS", "PERCENT"),
         help="links are set anew when delay or rate are this far from the plan",
     )
-    tun.add_argument(
+    up.add_argument(
         "--outage", choices=OUTAGES, default="hold", help="at a contact's end, what flies arrives, or not"
     )
-    tun.add_argument(
+    up.add_argument(
         "--addresses", type=_network, default=ADDRESSES, metavar="NET", help=f"of the nodes ({ADDRESSES})"
     )
-    tun.add_argument(
+    up.add_argument(
         "--overhead", type=int, default=ETHERNET_BYTES, metavar="BYTES", help="link layer's, a packet (14)"
     )
-    tun.add_argument("--seed", type=int, default=0, help="of the losses (0)")
-    tun.add_argument("--stats", type=Path, metavar="FILE", help="keeps the latest full account there")
-    tun.add_argument("--stats-s", type=float, default=STATS_S, metavar="S", help=f"how often ({STATS_S:g})")
-    tun.add_argument(
+    up.add_argument("--seed", type=int, default=0, help="of the losses (0)")
+    up.add_argument("--stats", type=Path, metavar="FILE", help="keeps the latest full account there")
+    up.add_argument("--stats-s", type=float, default=STATS_S, metavar="S", help=f"how often ({STATS_S:g})")
+    up.add_argument(
         "--late-ms", type=float, default=20.0, metavar="MS", help="bound of a step's lateness (20)"
     )
-    tun.add_argument("--late", choices=("mark", "abort"), default="mark", help="what is done beyond it")
-    tun.add_argument(
+    up.add_argument("--late", choices=("mark", "abort"), default="mark", help="what is done beyond it")
+    up.add_argument(
         "--beyond",
         choices=("refuse", "mark"),
         default="refuse",
         help="a schedule that asks too much of the host",
     )
-    tun.add_argument(
+    up.add_argument(
         "--unprivileged", action="store_true", help="in user, network and mount namespaces of its own"
     )
     probe.add(commands)

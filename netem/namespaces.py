@@ -23,7 +23,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +54,17 @@ class Owned:
     tag: str
     run_id: str = ""
     node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node's programs run."""
+
+    namespace: Path
+    address: IPv4Address
+
+    def document(self) -> dict[str, str]:
+        return {"netns": self.namespace.name, "address": str(self.address)}
 
 
 def tag_of(run_id: str) -> str:

@@ -35,6 +35,9 @@ class Backend(Protocol):
     def measured(self) -> dict[str, object]:
         """Its own account so far, as a JSON object."""
 
+    def totals(self) -> dict[str, object]:
+        """The same without each link's: what is told every few seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeline:

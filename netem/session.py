@@ -1,4 +1,4 @@
-"""One run of the back end `tun`, from namespaces to clean-up: what `python -m netem tun` does.
+"""One run of a back end, from namespaces to clean-up: what `python -m netem up` does.
 
 To standard output, JSON lines: {"ready": {node: {netns, address}}, ...} when programs can be started in the
 namespaces, {"cue": ...} when a link comes up or goes down, {"stats": ...} every few seconds, {"plan": ...}
@@ -22,10 +22,10 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
+from netem.backends import BACKENDS
 from netem.outlet import Outlet
 from netem.replay import Cue, OnLate, Replay, Timeline
 from netem.schedule import Schedule
-from netem.tun.network import TunNetwork
 from netem.tun.relay import raise_priority
 from orbitrain.contacts.compact import read_plan
 from orbitrain.contacts.contact import PlanError
@@ -51,6 +51,7 @@ _SWITCH_S: Final = 1e-4  # how long reading a plan may keep the relay from its p
 class Options:
     """`clock` None: scenario time is `from_ns` when everything is ready, and runs at the schedule's rate."""
 
+    backend: str
     run_id: str
     schedule: Schedule
     addresses: IPv4Network
@@ -76,16 +77,18 @@ class Session:
         self._outlet = Outlet(sys.stdout.fileno())
         plan = options.schedule.plan
         self._nodes = [node.name for node in plan.nodes]
-        self._network = TunNetwork.up(
+        self._network = BACKENDS[options.backend].up(
             options.run_id,
             self._nodes,
+            options.schedule.links(),
             addresses=options.addresses,
             seed=options.seed,
             overhead_bytes=options.overhead_bytes,
         )
-        self._relay = self._network.relay
+        self._loop = self._network.loop
+        self._backend = self._network.backend
         self._replay = Replay(
-            options.schedule, self._relay, late_ns=options.late_ns, on_late=options.on_late, cue=self._tell
+            options.schedule, self._backend, late_ns=options.late_ns, on_late=options.on_late, cue=self._tell
         )
         self._timeline: Timeline | None = None
         self._commands = bytearray()
@@ -98,14 +101,14 @@ class Session:
 
     def run(self) -> None:
         """Until a signal, the end of standard input, or TooLate."""
-        options, relay = self._options, self._relay
+        options, loop = self._options, self._loop
         self._listen()
         self._priority = raise_priority()
         start_ns = options.from_ns if options.clock is None else ClockFile.read(options.clock).scenario_ns
         self._outlet.say_all(
             {
                 "ready": {node: place.document() for node, place in self._network.places.items()},
-                "backend": "tun",
+                "backend": options.backend,
                 "priority": self._priority,
                 "marks": list(options.marks),
                 "schedule": options.schedule.document(),
@@ -113,11 +116,11 @@ class Session:
         )
         self._replay.begin(start_ns)
         now_ns = monotonic_ns()
-        relay.at(now_ns, self._await_clock)
-        relay.at(now_ns + round(options.stats_s * SECOND_NS), self._account)
-        relay.at(now_ns, self._flush)
+        loop.at(now_ns, self._await_clock)
+        loop.at(now_ns + round(options.stats_s * SECOND_NS), self._account)
+        loop.at(now_ns, self._flush)
         try:
-            relay.run()
+            loop.run()
         finally:
             self._outlet.say_all({"ended": self._document()})
             self._write_stats()
@@ -133,14 +136,14 @@ class Session:
 
     def _listen(self) -> None:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        self._relay.watch(self._wake_read, self._woken)
+        self._loop.watch(self._wake_read, self._woken)
         if sys.stdin is not None:
-            self._relay.watch(sys.stdin.fileno(), self._command)
+            self._loop.watch(sys.stdin.fileno(), self._command)
 
     def _told_to_end(self, number: int, frame: object) -> None:
         if not self._up:
             raise SystemExit(128 + number)  # what is made so far is removed on the way out
-        self._relay.stop()
+        self._loop.stop()
 
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -156,7 +159,7 @@ class Session:
         except BlockingIOError:
             return
         if not data:
-            self._relay.stop()
+            self._loop.stop()
             return
         self._commands += data
         while b"\n" in self._commands:
@@ -240,10 +243,10 @@ class Session:
 
         due_ns = self._replay.due_ns()
         if due_ns is not None:
-            self._relay.at(due_ns, step)
+            self._loop.at(due_ns, step)
 
     def _account(self, now_ns: int) -> int:
-        self._outlet.say({"stats": {**self._relay.totals(), "replay": self._replay.document()}})
+        self._outlet.say({"stats": {**self._backend.totals(), "replay": self._replay.document()}})
         with contextlib.suppress(OSError):  # a full disk is no reason to take the links down
             self._write_stats()
         return monotonic_ns() + round(self._options.stats_s * SECOND_NS)
@@ -261,7 +264,7 @@ class Session:
     def _document(self) -> dict[str, object]:
         now_ns = None if self._timeline is None else self._timeline.scenario_of(monotonic_ns())
         return {
-            "backend": "tun",
+            "backend": self._options.backend,
             "run_id": self._options.run_id,
             "scenario_ns": now_ns,
             "running_s": (monotonic_ns() - self._begun_ns) / SECOND_NS,
@@ -270,7 +273,7 @@ class Session:
             "schedule": self._replay.schedule.document(),
             "replay": self._replay.document(),
             "lines_dropped": self._outlet.dropped,
-            **self._relay.measured(),
+            **self._backend.measured(),
         }
 
     def _write_stats(self) -> None:

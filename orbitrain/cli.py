@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +18,7 @@ from orbitrain.contacts.plan import ContactPlan
 from orbitrain.display import Display, show_result, working
 from orbitrain.doctor_command import doctor_command
 from orbitrain.learning.outcome import JobError
-from orbitrain.links_commands import clean_command, links_up, links_verify
+from orbitrain.links_commands import Cues, clean_command, links_up, links_verify
 from orbitrain.outputs import RunFolder, load_plan, replace_bytes
 from orbitrain.passes_command import passes_command
 from orbitrain.plan_commands import (
@@ -32,10 +33,14 @@ from orbitrain.plans import believed_plan, keep, kept, plans_for, true_plan
 from orbitrain.results import UNSHAPED
 from orbitrain.runtime.clock import SECOND_NS, utc_stamp, wall_s
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
-from orbitrain.testbed.host import check_fit, enter, fit
-from orbitrain.testbed.run import Ended, Interrupted, accuracy_rows, begun_with, collect, run_daemons
+from orbitrain.testbed.choice import choose
+from orbitrain.testbed.cues import check_endpoint
+from orbitrain.testbed.guest import command_in_guest, in_guest
+from orbitrain.testbed.host import PREFERRED, Obstacles, enter
+from orbitrain.testbed.run import Ended, Interrupted, accuracy_rows, collect, run_daemons
 from orbitrain.testbed.shaping import Shaping
 from orbitrain.testbed.supervisor import DaemonFailed
+from orbitrain.testbed.warmth import warmed
 from orbitrain.update_command import plan_update
 from orbitrain.virtual import Setting, workshop
 
@@ -60,6 +65,13 @@ links_app.command("up")(links_up)
 links_app.command("verify")(links_verify)
 app.command("clean")(clean_command)
 app.command("doctor")(doctor_command)
+
+
+class Where(StrEnum):
+    """Which kernel a run's processes are on."""
+
+    HOST = "host"
+    UML = "uml"
 
 
 class Links(StrEnum):
@@ -185,36 +197,6 @@ def _finish(run: _Run, result: dict[str, Any], console: Console) -> None:
     show_result(ordered, str(run.folder.path), console)
 
 
-def _reached(file: Path) -> str:
-    """Why links cannot be emulated here; where another process can, the command goes on as that one."""
-    load_scenario(file)  # what is wrong with it is said once, here
-    return enter()
-
-
-def _shaping(
-    setting: Setting, folder: RunFolder, wanted: Links, obstacle: str, rate: float
-) -> tuple[bool, str]:
-    """Whether the links of a run are shaped, and why; `auto` goes on with what the run was begun with.
-
-    Raises ScenarioError where they cannot be and must.
-    """
-    plain = "none (contacts gated by the plan, nothing shaped)"
-    begun = begun_with(folder)
-    if wanted is Links.NONE or (wanted is Links.AUTO and begun == "none"):
-        return False, plain
-    if obstacle and wanted is Links.TUN:
-        raise ScenarioError(f"--links: tun is not possible here: {obstacle}")
-    if obstacle:
-        return False, f"{plain}: {obstacle}"
-    followed = [setting.plan, *(update.plan for update in setting.updates)]
-    found = fit(followed if setting.truth is None else [setting.truth], rate)
-    if wanted is Links.AUTO and begun is None and found.refused:
-        return False, f"{plain}: for tun --rate must be {found.highest_rate:g} or less: {found.refused[0]}"
-    check_fit(found, rate)
-    marks = f"; beyond what is certain here: {'; '.join(found.marks)}" if found.marks else ""
-    return True, f"tun (real packets between network namespaces{marks})"
-
-
 @app.command("run")
 def run_command(
     scenario: ScenarioFile,
@@ -228,36 +210,48 @@ def run_command(
     no_probe: Annotated[
         bool, typer.Option("--no-probe", help="Do not measure the links while the run goes on.")
     ] = False,
+    cues: Cues = None,
+    inside: Annotated[
+        Where, typer.Option("--in", help="uml: inside User-Mode Linux, whose kernel has netem (x86).")
+    ] = Where.HOST,
     quiet: Quiet = False,
     plan: PlanFile = None,
 ) -> None:
     """Run a scenario on real processes on this host."""
     console = Console()
-    if links is Links.KERNEL:
-        raise ScenarioError(f"--links: {links.value} is not there yet, allowed are auto, tun and none")
     if rate is not None and not 0 < rate <= 100_000:
         raise ScenarioError(f"--rate: must be greater than 0 and at most 100000, not {rate:g}")
-    obstacle = "" if links is Links.NONE else _reached(scenario)
+    asked = load_scenario(scenario)  # what is wrong with it is said first
+    if inside is Where.UML and not in_guest():
+        if cues is not None:
+            raise ScenarioError("--cues: the sockets of a guest are its own: not with --in uml")
+        raise typer.Exit(command_in_guest())
+    obstacles: Obstacles = {}
+    if links is not Links.NONE:
+        # The command may be started anew, as a process that may emulate links.
+        obstacles = enter(PREFERRED if links is Links.AUTO else [links.value])
+    if cues is not None:
+        check_endpoint(cues)
+    backend: str | None = None
+    why, speed = "", 1.0
 
-    shaped, why, speed = False, "", 1.0
-
-    def choose(setting: Setting, folder: RunFolder) -> None:
-        nonlocal shaped, why, speed
+    def vet(setting: Setting, folder: RunFolder) -> None:
+        nonlocal backend, why, speed
         speed = rate if rate is not None else setting.scenario.clock.rate
-        shaped, why = _shaping(setting, folder, links, obstacle, speed)
+        backend, why = choose(setting, folder, links, obstacles, speed)
 
-    run = _prepare(scenario, out, seed, plan, "daemons", console, choose)
-    if run.finished is not None:
-        show_result(run.finished, str(run.folder.path), console)
-        return
-    if not quiet:
-        console.print(f"links: {why}", highlight=False, markup=False, soft_wrap=True)
-    with Display(run.setting.scenario, console, quiet) as display:
-        ended = run_daemons(
-            run.setting, run.folder, speed, display, Shaping(not no_probe) if shaped else None
-        )
-    summary, end_ns = collect(run.setting, run.folder)
-    isolated = _isolated(run, not no_baseline, console, quiet)
+    with warmed(asked, scenario.parent) if in_guest() else nullcontext():
+        run = _prepare(scenario, out, seed, plan, "daemons", console, vet)
+        if run.finished is not None:
+            show_result(run.finished, str(run.folder.path), console)
+            return
+        if not quiet:
+            console.print(f"links: {why}", highlight=False, markup=False, soft_wrap=True)
+        with Display(run.setting.scenario, console, quiet) as display:
+            shaping = None if backend is None else Shaping(backend, not no_probe, cues)
+            ended = run_daemons(run.setting, run.folder, speed, display, shaping)
+        summary, end_ns = collect(run.setting, run.folder)
+        isolated = _isolated(run, not no_baseline, console, quiet)
     head = _result(run, "daemons", end_ns, ended)
     _finish(run, {**head, **summary, "isolated_accuracy": isolated}, console)
 

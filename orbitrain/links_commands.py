@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -22,8 +23,10 @@ from orbitrain.plan_commands import LINE_WIDTH
 from orbitrain.plans import plans_for
 from orbitrain.runtime.clock import SECOND_NS, ClockFile
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
-from orbitrain.testbed.emulator import ANY_ADDRESSES, Emulated, Places, replay, verify
-from orbitrain.testbed.host import INSIDE_VARIABLE, check_fit, enter, fit
+from orbitrain.testbed.bare_links import BareLinks, replay, verify
+from orbitrain.testbed.cues import check_endpoint
+from orbitrain.testbed.emulator import ANY_ADDRESSES, Places
+from orbitrain.testbed.host import INSIDE_VARIABLE, PREFERRED, check_fit, enter, fit
 from orbitrain.testbed.leftovers import clean
 
 SCENARIO_SUFFIX = ".toml"
@@ -38,6 +41,7 @@ LEAST_SECONDS = 5.0
 class BackEnd(StrEnum):
     """What moves the packets."""
 
+    AUTO = "auto"
     KERNEL = "kernel"
     TUN = "tun"
 
@@ -52,7 +56,9 @@ class OutageOption(StrEnum):
 PlanOrScenario = Annotated[
     Path, typer.Argument(metavar="PLAN|SCENARIO", help="A plan file, or a scenario's TOML file.")
 ]
-LinksOption = Annotated[BackEnd, typer.Option("--links", help="What moves the packets.")]
+LinksOption = Annotated[
+    BackEnd, typer.Option("--links", help="What moves the packets; auto: the first that works.")
+]
 Rate = Annotated[float, typer.Option("--rate", metavar="R", help="Scenario seconds per wall second.")]
 From = Annotated[
     float | None, typer.Option("--from", metavar="S", min=0, help="Scenario time to begin at, in seconds.")
@@ -70,17 +76,26 @@ Seed = Annotated[
     int | None,
     typer.Option("--seed", metavar="N", min=0, max=(1 << 63) - 1, help="Of losses; the scenario's, or 0."),
 ]
+Cues = Annotated[
+    str | None,
+    typer.Option(
+        "--cues",
+        metavar="ENDPOINT",
+        help="Tells ZeroMQ subscribers when links come and go: ipc://PATH or tcp://127.0.0.1:PORT.",
+    ),
+]
 
 
 def links_up(
     plan: PlanOrScenario,
-    links: LinksOption = BackEnd.TUN,
+    links: LinksOption = BackEnd.AUTO,
     rate: Rate = 1.0,
     from_s: From = None,
     outage: OutageRule = OutageOption.HOLD,
     run_id: RunId = None,
     addresses: Addresses = ANY_ADDRESSES,
     seed: Seed = None,
+    cues: Cues = None,
     verbose: Annotated[
         bool,
         typer.Option("--verbose", help="Clock, cues and statistics on standard error, a JSON line each."),
@@ -90,7 +105,9 @@ def links_up(
 
     Prints one JSON line, {node: {netns, address}}, when programs can be started in them.
     """
-    wanted = _wanted(plan, links, rate, from_s or 0.0, outage, run_id, addresses, seed)
+    if cues is not None:
+        check_endpoint(cues)
+    wanted = replace(_wanted(plan, links, rate, from_s or 0.0, outage, run_id, addresses, seed), cues=cues)
 
     def ready(places: Places, clock: ClockFile) -> None:
         print(json.dumps(places), flush=True)
@@ -103,18 +120,18 @@ def links_up(
                 flush=True,
             )
         if verbose:
-            told({"clock": {name: getattr(clock, name) for name in ("unix_ns", "scenario_ns", "rate")}})
+            told("clock", {name: getattr(clock, name) for name in ("unix_ns", "scenario_ns", "rate")})
 
-    def told(document: Mapping[str, Any]) -> None:
+    def told(what: str, value: Any) -> None:
         if verbose:
-            print(json.dumps(document), file=sys.stderr, flush=True)
+            print(json.dumps({what: value}), file=sys.stderr, flush=True)
 
     replay(wanted, ready, told)
 
 
 def links_verify(
     plan: PlanOrScenario,
-    links: LinksOption = BackEnd.TUN,
+    links: LinksOption = BackEnd.AUTO,
     rate: Rate = 1.0,
     from_s: Annotated[
         float | None,
@@ -177,10 +194,8 @@ def _wanted(
     run_id: str | None,
     addresses: str,
     seed: int | None,
-) -> Emulated:
+) -> BareLinks:
     """Everything that can be wrong with what the user gave, then with the host. Raises ScenarioError."""
-    if links is BackEnd.KERNEL:
-        raise ScenarioError("--links: kernel is not there yet, allowed is tun")
     if not 0 < rate <= 100_000:
         raise ScenarioError(f"--rate: must be greater than 0 and at most 100000, not {rate:g}")
     try:
@@ -193,12 +208,11 @@ def _wanted(
     else:
         followed = load_plan(file)
     try:
-        Emulated.check_run_id(run_id)
+        BareLinks.check_run_id(run_id)
     except ValueError as error:
         raise ScenarioError(f"--run-id: {error}") from None
-    obstacle = enter()  # before anything is computed: the command may be started anew
-    if obstacle:
-        raise ScenarioError(f"--links: tun is not possible here: {obstacle}")
+    # Before anything is computed: the command may be started anew.
+    backend = _possible(PREFERRED if links is BackEnd.AUTO else [links.value])
     if scenario is not None:
         seed = scenario.seed if seed is None else seed
         followed = _built(scenario, file, seed)
@@ -210,11 +224,21 @@ def _wanted(
         raise ScenarioError(
             f"--from: must be before the plan's end, {followed.duration_ns / SECOND_NS:g}, not {from_s:g}"
         )
-    found = fit([followed], rate)
+    found = fit([followed], rate, backend)
     check_fit(found, rate)
     for line in found.marks:
         print(f"orbitrain: beyond what is certain here: {line}", file=sys.stderr)
-    return Emulated(followed, rate, from_ns, outage.value, run_id, network, seed or 0)
+    return BareLinks(followed, backend, rate, from_ns, outage.value, run_id, network, seed or 0)
+
+
+def _possible(backends: Sequence[str]) -> str:
+    """The first of them that works here. Raises ScenarioError."""
+    obstacles = enter(backends)
+    for name in backends:
+        if not obstacles[name]:
+            return name
+    name = backends[-1]
+    raise ScenarioError(f"--links: {name} is not possible here: {obstacles[name]}")
 
 
 def _built(scenario: Scenario, file: Path, seed: int) -> ContactPlan:
@@ -231,7 +255,7 @@ def _built(scenario: Scenario, file: Path, seed: int) -> ContactPlan:
 # --- what was found -----------------------------------------------------------------------------------------
 
 
-def _show(found: Mapping[str, Any], wanted: Emulated) -> None:
+def _show(found: Mapping[str, Any], wanted: BareLinks) -> None:
     console = Console(width=None if sys.stdout.isatty() else LINE_WIDTH)
     truth = found["links_truth"]
     links: Mapping[str, Mapping[str, Any]] = (found.get("probe") or {}).get("links") or {}

@@ -23,6 +23,9 @@ Shaping = type[Netem] | type[TokenBucket]
 HANDLES: Final = (0x0B17_0000, 0x0B18_0000)
 """Of our qdiscs. A change needs the one that is there and keeps its packets; the other makes a new one."""
 
+COMPLAINTS: Final = 5
+"""Links that an account names which are not what they were told to be; it counts them all."""
+
 DOWN: Final = up_state(0, 1_000_000_000).down("hold")
 """A link that nobody has set yet."""
 
@@ -148,8 +151,20 @@ class KernelBackend:
                 complaints.append(f"{name}: {'; '.join(differences)}")
         return complaints
 
+    def totals(self) -> dict[str, object]:
+        """Of all links, and how many of them are not what they were told to be."""
+        complaints = self.verify()
+        return {
+            "kind": self._shaping.KIND,
+            "not_emulated": list(self._shaping.MISSING),
+            "changes": self.changes,
+            "calls": self.calls,
+            "tampered": len(complaints),
+            "complaints": complaints[:COMPLAINTS],
+        }
+
     def measured(self) -> dict[str, object]:
-        """`drops`: losses and overflows alike; `flushed`: what a cut took from the air."""
+        """`dropped`: losses and overflows alike; `flushed`: what a cut took from the air."""
         roots = self._roots()
         links = {}
         for (source, destination), end in self._ends.items():
@@ -163,13 +178,7 @@ class KernelBackend:
                 "flushed": end.flushed,
                 "in_flight": found.waiting,
             }
-        return {
-            "kind": self._shaping.KIND,
-            "not_emulated": list(self._shaping.MISSING),
-            "changes": self.changes,
-            "calls": self.calls,
-            "links": links,
-        }
+        return {**self.totals(), "links": links}
 
     def _roots(self) -> dict[tuple[int, int], Qdisc]:
         sockets = {id(end.port.netlink): end.port.netlink for end in self._ends.values()}

@@ -20,10 +20,10 @@ from netem import syscalls
 from netem.kernel.backend import KernelBackend, Port, Shaping
 from netem.kernel.encoder import Netem
 from netem.link_state import MTU_BYTES, Link
-from netem.namespaces import ADDRESSES, HostError, Namespaces, check_free, check_rights
+from netem.loop import TimerLoop
+from netem.namespaces import ADDRESSES, HostError, Namespaces, Place, check_free, check_rights
 from netem.netlink import LOOPBACK_INDEX, Netlink, VethEnd
 from netem.tun.fifo import ETHERNET_BYTES
-from netem.tun.network import Place
 
 LARGEST_NODES: Final = 65_535
 """A device's hardware address holds the numbers of both nodes."""
@@ -41,12 +41,13 @@ class _Node:
 
 @dataclass(slots=True)
 class KernelNetwork:
-    """`up`, use `backend`, `close`: which removes every namespace and device made."""
+    """`up`, use `backend` and `loop`, `close`: which removes every namespace and device made."""
 
     backend: KernelBackend
     places: dict[str, Place]
     _namespaces: Namespaces
     _mtu: int
+    loop: TimerLoop = field(default_factory=TimerLoop)
     _nodes: dict[str, _Node] = field(default_factory=dict)
     _ports: dict[Link, Port] = field(default_factory=dict)
 
@@ -103,6 +104,7 @@ class KernelNetwork:
             node.netlink.close()  # its socket would keep the namespace, and the devices in it
         self._nodes.clear()
         self._ports.clear()
+        self.loop.close()
         self._namespaces.remove()
 
     def _connect(self, link: Link) -> None:

@@ -91,6 +91,8 @@ class BackendAccount:
     overflow: int | None = None
     overflowing: frozenset[str] = frozenset()
     """Links with full queues, as `source destination`."""
+    tampered: tuple[str, ...] = ()
+    """Links that did not hold what the back end had set, with what differed; a few of them."""
 
     @staticmethod
     def of(stats: Mapping[str, Any] | None, before: Mapping[str, Any] | None, rate: float) -> BackendAccount:
@@ -117,6 +119,7 @@ class BackendAccount:
             overflowing=frozenset(
                 name for name, link in (stats.get("links") or {}).items() if link.get("overflow")
             ),
+            tampered=tuple(str(line) for line in stats.get("complaints") or ()),
         )
 
 

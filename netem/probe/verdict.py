@@ -184,6 +184,8 @@ def _faults_of_backend(measured: Measured) -> list[str]:
         )
     if account.dropped:
         faults.append(f"back end: dropped {account.dropped} packets, as it did not keep up")
+    if account.tampered:
+        faults.append(f"back end: not as it was set: {'; '.join(account.tampered)}")
     return faults
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
+from ipaddress import IPv4Network
 from typing import Final
 
-from netem.link_state import MTU_BYTES
-from netem.namespaces import ADDRESSES, HostError, Namespaces, check_free, check_rights
+from netem.link_state import MTU_BYTES, Link
+from netem.namespaces import ADDRESSES, HostError, Namespaces, Place, check_free, check_rights
 from netem.tun.device import Device, open_device, probe
 from netem.tun.fifo import ETHERNET_BYTES
 from netem.tun.relay import Relay
@@ -19,20 +18,9 @@ _SPARE_FILES: Final = 64
 _FILES_PER_NODE: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a node's programs run."""
-
-    namespace: Path
-    address: IPv4Address
-
-    def document(self) -> dict[str, str]:
-        return {"netns": self.namespace.name, "address": str(self.address)}
-
-
 @dataclass(slots=True)
 class TunNetwork:
-    """`up`, use `relay`, `close`: which removes every namespace and device made."""
+    """`up`, use `relay`, which is its back end and its loop, `close`."""
 
     relay: Relay
     places: dict[str, Place]
@@ -43,13 +31,17 @@ class TunNetwork:
     def up(
         run_id: str,
         nodes: Sequence[str],
+        links: Sequence[Link] = (),
         *,
         addresses: IPv4Network = ADDRESSES,
         seed: int = 0,
         overhead_bytes: int = ETHERNET_BYTES,
         mtu: int = MTU_BYTES,
     ) -> TunNetwork:
-        """Nodes get the network's addresses, in order from its first. Raises HostError, ValueError."""
+        """Nodes get the network's addresses, in order from its first; links need no making ahead.
+
+        Raises HostError, ValueError.
+        """
         if len(nodes) > addresses.num_addresses - 2:
             raise HostError(
                 f"addresses {addresses}: too few for {len(nodes)} nodes; give more with --addresses"
@@ -71,6 +63,14 @@ class TunNetwork:
             network.close()
             raise
         return network
+
+    @property
+    def backend(self) -> Relay:
+        return self.relay
+
+    @property
+    def loop(self) -> Relay:
+        return self.relay
 
     def close(self) -> None:
         for device in self._devices:

@@ -23,6 +23,7 @@ from typing import Final
 from netem import syscalls
 from netem.histogram import Histogram
 from netem.link_state import MTU_BYTES, Link
+from netem.loop import Timer
 from netem.schedule import Change
 from netem.tun.device import Device
 from netem.tun.fifo import ETHERNET_BYTES, Fifo
@@ -38,9 +39,6 @@ PRIORITY: Final = 10
 """Of the real-time scheduler: above every ordinary program, below what a host runs at higher ones."""
 
 NICENESS: Final = -10
-
-Timer = Callable[[int], int | None]
-"""Called with the monotonic time at or after its instant; answers the next instant, None for never again."""
 
 
 class Lane:

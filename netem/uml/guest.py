@@ -7,13 +7,14 @@ and what became of it; whoever may start processes starts it:
     guest.prepare()
     for command in guest.preparations():
         run(command, check=True)
-    process = Popen(guest.arguments(), env=os.environ | guest.host_environment(), stdin=DEVNULL, stdout=PIPE,
+    process = Popen(guest.arguments(), env=os.environ | guest.host_environment(), stdin=PIPE, stdout=PIPE,
                     process_group=0, preexec_fn=guest.child)
     ...; code = guest.exit_code()
 
-The guest's console is the process's standard output. The process's own status says nothing of the command:
-without the file that `exit_code` reads, it did not come to its end. SIGTERM ends a guest within a second; it
-gets one when its parent dies. SIGKILL leaves helper processes behind, in the group that the process leads.
+The command has a terminal, which is the process's standard input and output, and its standard error in a
+file; the kernel's console is nowhere. The process's own status says nothing of the command: without the file
+that `exit_code` reads, it did not come to its end. SIGTERM ends a guest within a second; it gets one when its
+parent dies. SIGKILL leaves helper processes behind, in the group that the process leads.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ QUICK_MEMORY: Final = {
 }
 
 _PR_SET_PDEATHSIG: Final = 1
-_CODE, _SCRIPT = "exit-code", "init"
+_CODE, _ERRORS, _SCRIPT = "exit-code", "errors", "init"
+INTERRUPT: Final = b"\x03"
+"""To the process's standard input: SIGINT for the command, as from a terminal."""
 _SHIM, _SHIM_SOURCE = "wide.so", "wide.c"
 _HIDDEN: Final = ("/run", "/dev", "/proc", "/sys")
 """File systems of the guest's own lie over these."""
@@ -64,18 +67,18 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts pts /dev/pts && mount -t tmpfs shm /dev/shm && mount -t tmpfs run /run
 ln -sfn /proc/self/fd /dev/fd
 ln -sfn /proc/self/fd/0 /dev/stdin; ln -sfn /proc/self/fd/1 /dev/stdout; ln -sfn /proc/self/fd/2 /dev/stderr
-stty -opost -echo 2>/dev/null
+stty -opost -echo </dev/ttyS0
 mkdir -p /run/m/lib /run/tmp /run/netns && ln -s {modules} /run/m/lib/modules
 missing=
 for module in {wanted}; do
     modprobe -q -d /run/m $module || missing="$missing $module"
 done
-[ -z "$missing" ] || echo "guest: modules that did not load:$missing" >&2
+[ -z "$missing" ] || echo "guest: modules that did not load:$missing" >>{errors}
 ip link set lo up
 {environment}
 export TMPDIR=/run/tmp
 cd {workdir}
-setsid -w {command} </dev/null
+setsid -c -w {command} </dev/ttyS0 >/dev/ttyS0 2>>{errors}
 echo $? >{code}.fresh && mv {code}.fresh {code}
 sync
 echo o >/proc/sysrq-trigger
@@ -140,7 +143,13 @@ class Guest:
             workdir=shlex.quote(str(self.workdir.resolve())),
             command=shlex.join(self.command),
             code=shlex.quote(str(self.folder.resolve() / _CODE)),
+            errors=shlex.quote(str(self.errors.resolve())),
         )
+
+    @property
+    def errors(self) -> Path:
+        """The command's standard error, as it comes."""
+        return self.folder / _ERRORS
 
     def arguments(self) -> list[str]:
         """Of the process to start."""
@@ -155,7 +164,7 @@ class Guest:
             "selinux=0",
             f"init={self.folder.resolve() / _SCRIPT}",
             "con=null",
-            "con0=fd:0,fd:1",
+            "ssl0=fd:0,fd:1",
         ]
 
     def child(self) -> None:

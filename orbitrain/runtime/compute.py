@@ -14,13 +14,13 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from orbitrain.learning.outcome import JobError, JobResult
+from orbitrain.runtime.nursery import python_command
 
 MAX_FRAME_BYTES = 16 << 20
 """Largest frame, as in `runtime.worker`: what is larger travels as a file."""
@@ -98,7 +98,7 @@ class Compute:
                 *_command(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=_environment(),
+                env=worker_environment(),
             )
             if self._closed:  # closed while it was being started
                 raise _WorkerDied
@@ -173,7 +173,7 @@ class BlockingCompute:
     def _exchange(self, frame: bytes) -> bytes:
         if self._process is None:
             self._process = subprocess.Popen(
-                _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()
+                _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=worker_environment()
             )
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
@@ -209,15 +209,16 @@ class _WorkerDied(Exception):
 
 def _command() -> list[str]:
     """The worker's own command line: nothing of the daemon's is inherited or can be matched."""
-    # -P: the daemon's working folder is no place to import from.
-    command = [sys.executable, "-P", "-m", "orbitrain.runtime.worker"]
     # The kernel ties the worker to the *thread* that starts it. The main thread is as good as the process.
-    if threading.current_thread() is threading.main_thread():
-        command.append("--die-with-parent")
-    return command
+    tied = threading.current_thread() is threading.main_thread()
+    # -P: the daemon's working folder is no place to import from.
+    return python_command(
+        "worker", "orbitrain.runtime.worker", *(("--die-with-parent",) if tied else ()), flags=("-P",)
+    )
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
+    """What a worker finds: few of this process's variables."""
     kept = {
         name: value
         for name, value in os.environ.items()

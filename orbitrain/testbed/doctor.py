@@ -80,8 +80,9 @@ def _crashed(name: str, how: str) -> Examined:
 def links(found: Sequence[Examined]) -> str:
     """What `--links auto` takes on such a host."""
     ok = {one.name for one in found if one.finding.ok}
-    if {"namespaces as root", "tun"} <= ok:
-        return "tun"
-    if "namespaces without root" in ok and "tun" in ok:
-        return "tun, in namespaces of this user's own"
+    for backend, needed in (("kernel", "netem"), ("tun", "tun")):
+        if {"namespaces as root", needed} <= ok:
+            return backend
+        if {"namespaces without root", needed} <= ok:
+            return f"{backend}, in namespaces of this user's own"
     return "none"

@@ -1,7 +1,9 @@
-"""Links without a run: the emulator for whatever programs a person starts in its namespaces, and its check.
+"""The emulator and its probe as processes, beside a run or without one.
 
-As in a run the emulator (`python -m netem tun`) owns the namespaces and ends when this process does; what
-both read and write lies in a private folder, which goes with them.
+The emulator (`python -m netem up`) owns the nodes' network namespaces and moves every packet between them. It
+reads the plan that the links follow and a clock; what it says comes as JSON lines. The probe (`python -m
+netem probe`) measures the links beside the nodes' own traffic, and leaves its findings in a file. Both end
+when their standard input closes, so they do not outlive this process.
 """
 
 from __future__ import annotations
@@ -11,104 +13,113 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from netem.link_state import Outage
-from netem.namespaces import ADDRESSES, HostError, clean, tag_of
-from orbitrain.contacts.plan import ContactPlan
-from orbitrain.outputs import replace_bytes
-from orbitrain.runtime.clock import SECOND_NS, ClockFile, unix_ns
+from netem.namespaces import ADDRESSES, FOLDER, HostError, clean
+from netem.schedule import Adaptive
 from orbitrain.scenario import ScenarioError
-from orbitrain.testbed.deployment import private_folder
-from orbitrain.testbed.links import (
-    LINE_BYTES_MAX,
-    READY_S,
-    STEPS,
-    STOP_S,
-    end,
-    last_words,
-)
-from orbitrain.testbed.links import run_id as id_of
 from orbitrain.testbed.supervisor import DaemonFailed
+
+STEPS: Final = Adaptive(100_000, 0.01)
+"""A link is set anew when its plan is 0.1 ms or 1 % from what is set: some tens of changes a pass."""
 
 ANY_ADDRESSES: Final = str(ADDRESSES)
 """Nodes' addresses, unless told otherwise."""
 
-LEAD_S: Final = 0.3
-"""Wall seconds from ready to the first instant of the clock: everybody has read it by then."""
+READY_S: Final = 60.0
+"""Wall seconds in which the emulator has all namespaces up; a hundred take some seconds."""
 
-PROBE_LEAD_S: Final = 2.0
-"""The same with a probe, which measures each node's own delays first."""
+STOP_S: Final = 5.0
+PROBE_STOP_S: Final = 10.0
+"""Wall seconds from the end of its input to a process's SIGTERM, and on to SIGKILL."""
 
-PROBE_STATS_S: Final = 1.0
-PROBE_PATIENCE_S: Final = 30.0
-"""Wall seconds beyond those asked for until a probe that does not end is given up."""
+CLEAR_S: Final = 10.0
+"""Wall seconds that an emulator whose parent was killed may take to end by itself."""
+
+LINE_BYTES_MAX: Final = 16 << 20
+"""Longest line that is read: its first one names every node."""
 
 Places = dict[str, dict[str, str]]
 """{node: {netns, address}}"""
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
-class Emulated:
-    """What links are to follow, and how; `run_id` None: one that nobody else has."""
+class Wiring:
+    """What an emulator is started with. `folder` takes what it and its probe write; `clock` is read."""
 
-    plan: ContactPlan
-    rate: float = 1.0
-    from_ns: int = 0
-    outage: Outage = "hold"
-    run_id: str | None = None
-    addresses: IPv4Network = ADDRESSES
+    backend: str
+    run_id: str
+    folder: Path
+    clock: Path
     seed: int = 0
+    outage: Outage = "hold"
+    addresses: str = ANY_ADDRESSES
+    account_s: float = 2.0
+    """Wall seconds between two accounts."""
 
-    @staticmethod
-    def check_run_id(run_id: str | None) -> None:
-        """Raises ValueError."""
-        if run_id is not None:
-            tag_of(run_id)
+    @property
+    def account(self) -> Path:
+        """Where the emulator keeps its latest account while it runs."""
+        return self.folder / "links-account.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "links.log"
 
 
 class Emulator:
-    """`start`, `begin`, then wait on `failed` beside whatever else; `stop` in any case."""
+    """`clear`, `start`, then wait on `failed` beside whatever else; `stop` in any case."""
 
-    def __init__(
-        self,
-        folder: Path,
-        wanted: Emulated,
-        told: Callable[[dict[str, Any]], None] = lambda document: None,
-        stats_s: float = 5.0,
-    ) -> None:
-        """`told` is called with what the emulator says once it is ready: cues, now and then its account."""
-        self.run_id = wanted.run_id if wanted.run_id is not None else id_of(folder)
-        self.plan = folder / "plan.json"
-        self.clock = folder / "clock.json"
-        self.stats = folder / "stats.json"
-        self._log = folder / "links.log"
-        self._wanted = wanted
+    def __init__(self, wiring: Wiring, told: Callable[[str, Any], None] = lambda what, value: None) -> None:
+        """`told` is called with what the emulator says: `ready`, `cue`, `stats`, `plan`, `ended`."""
+        self.wiring = wiring
+        self.places: Places = {}
+        self.record: dict[str, Any] = {}
+        """What it said when it was ready, and `account`, the latest or last."""
         self._told = told
-        self._stats_s = stats_s
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._places: asyncio.Future[Places] | None = None
+        self._ready = asyncio.Event()
+        self._refused = ""
 
-    async def start(self) -> Places:
-        """Bring namespaces and links up; time stands still. Raises ScenarioError for what can be mended."""
-        wanted = self._wanted
-        self._clear()
-        replace_bytes(self.plan, wanted.plan.to_json())
-        ClockFile(None, wanted.from_ns, wanted.rate, wanted.from_ns).write(self.clock)
-        with self._log.open("ab") as log:
+    @property
+    def namespaces(self) -> dict[str, Path]:
+        """Of the nodes, by name."""
+        return {node: FOLDER / place["netns"] for node, place in self.places.items()}
+
+    async def clear(self, patience_s: float = 0.0) -> bool:
+        """Remove what one of the same id has left; whether nothing is left. Raises ScenarioError.
+
+        What a living process holds stays; it may take `patience_s` to end.
+        """
+        for more in range(int(patience_s / 0.2), -1, -1):
+            try:
+                _, kept = clean(self.wiring.run_id)
+            except HostError as error:
+                raise ScenarioError(f"links: {error}") from None
+            if not kept:
+                return True
+            if more:
+                await asyncio.sleep(0.2)
+        return False
+
+    async def start(self, plan: Path) -> Places:
+        """Bring the nodes' namespaces up, with links that follow the plan and the clock.
+
+        Raises ScenarioError for what the host lacks, DaemonFailed.
+        """
+        wiring = self.wiring
+        with wiring.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "netem", "tun", "--plan", str(self.plan), "--run-id", self.run_id),
-                *("--clock", str(self.clock), "--seed", str(wanted.seed), "--outage", wanted.outage),
-                *("--adaptive", str(STEPS.delay_ns / 1e6), str(STEPS.rate * 100), "--beyond", "mark"),
-                *("--addresses", str(wanted.addresses)),
-                *("--stats", str(self.stats), "--stats-s", str(self._stats_s)),
+                *(sys.executable, "-m", "netem", "up", "--links", wiring.backend, "--plan", str(plan)),
+                *("--run-id", wiring.run_id, "--clock", str(wiring.clock), "--seed", str(wiring.seed)),
+                *("--outage", wiring.outage, "--addresses", wiring.addresses, "--beyond", "mark"),
+                *("--adaptive", str(STEPS.delay_ns / 1e6), str(STEPS.rate * 100)),
+                *("--stats", str(wiring.account), "--stats-s", str(wiring.account_s)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -116,60 +127,63 @@ class Emulator:
                 start_new_session=True,
                 limit=LINE_BYTES_MAX,
             )
-        self._places = asyncio.get_running_loop().create_future()
-        self._reader = asyncio.create_task(self._read(self._process, self._places))
-        either: set[asyncio.Future[Any]] = {self._places, self._reader}
-        await asyncio.wait(either, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
-        if self._places.done():
-            return self._places.result()
+        self._reader = asyncio.create_task(self._read(self._process))
+        ready = asyncio.create_task(self._ready.wait())
+        try:
+            await asyncio.wait({ready, self._reader}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+        if self._ready.is_set():
+            return self.places
         if self._reader.done() and self._process.returncode == 2:
             raise ScenarioError(f"links: {self._last_words()}")
         raise DaemonFailed(self._end_said() if self._reader.done() else "links: not ready in time")
 
-    def begin(self, lead_s: float = LEAD_S) -> ClockFile:
-        """Time runs, so long from now on."""
-        wanted = self._wanted
-        clock = ClockFile(unix_ns() + round(lead_s * SECOND_NS), wanted.from_ns, wanted.rate, wanted.from_ns)
-        clock.write(self.clock)
-        return clock
+    async def follow(self, plan: Path, from_ns: int) -> None:
+        """From scenario time `from_ns` on links follow another plan; one waits at a time."""
+        assert self._process is not None and self._process.stdin is not None
+        line = json.dumps({"plan": str(plan), "from_ns": from_ns})
+        with contextlib.suppress(OSError):  # it has ended, which is said elsewhere
+            self._process.stdin.write(line.encode() + b"\n")
+            await self._process.stdin.drain()
 
     async def failed(self) -> None:
-        """Returns never; raises DaemonFailed when the emulator has ended."""
+        """Returns never; raises DaemonFailed when the emulator has ended or does not follow a plan."""
         assert self._reader is not None
-        await asyncio.wait({self._reader})
+        while not self._reader.done():
+            if self._refused:
+                raise DaemonFailed(f"links: {self._refused}")
+            await asyncio.wait({self._reader}, timeout=1.0)
         raise DaemonFailed(self._end_said())
 
     async def stop(self) -> None:
         """End the emulator, and see to it that nothing of it is left."""
         if self._process is not None:
             await end(self._process, STOP_S)
+            self.wiring.account.unlink(missing_ok=True)
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
-        with contextlib.suppress(HostError):
-            clean(self.run_id)
+        with contextlib.suppress(HostError, ValueError):
+            clean(self.wiring.run_id)
 
-    def _clear(self) -> None:
-        """Remove what one of the same id has left that was killed."""
-        try:
-            _, kept = clean(self.run_id)
-        except HostError as error:
-            raise ScenarioError(f"links: {error}") from None
-        if kept:
-            raise ScenarioError(
-                f"--run-id: the links of {self.run_id} are up, held by another process: end that one first"
-            )
-
-    async def _read(self, process: asyncio.subprocess.Process, places: asyncio.Future[Places]) -> None:
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """What it says, until it ends."""
         assert process.stdout is not None
         while line := await process.stdout.readline():
             try:
                 document = json.loads(line)
-            except ValueError:
+                what, value = next(iter(document.items()))
+            except (ValueError, AttributeError, StopIteration):
                 continue
-            if "ready" in document and not places.done():
-                places.set_result(document["ready"])
-            else:
-                self._told(document)
+            if what == "ready":
+                self.places = value
+                self.record |= document
+                self._ready.set()
+            elif what in ("stats", "ended"):
+                self.record["account"] = value
+            elif what == "refused":
+                self._refused = str(value)
+            self._told(what, value)
         await process.wait()
 
     def _end_said(self) -> str:
@@ -180,138 +194,82 @@ class Emulator:
         return f"links: the emulator {how}{f': {words}' if words else ''}"
 
     def _last_words(self) -> str:
+        return last_words(self.wiring.log).removeprefix("netem: ")
+
+
+class Probe:
+    """`start`, then `ended` or not, then `stop` in any case; `found` is what it left."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.exit_code: int | None = None
+        """Of the last one that has ended."""
+        self._wiring = wiring
+        self._out = wiring.folder / "links-truth.json"
+        self._log = wiring.folder / "probe.log"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    async def start(self, plan: Path, seconds: float | None = None) -> None:
+        """It waits for the clock to start, and measures for so many wall seconds, or until it is stopped."""
+        wiring = self._wiring
+        self._out.unlink(missing_ok=True)
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "netem", "probe", "--plan", str(plan), "--out", str(self._out)),
+                *("--clock", str(wiring.clock), "--run-id", wiring.run_id, "--outage", wiring.outage),
+                *("--addresses", wiring.addresses, "--stats", str(wiring.account)),
+                *(() if seconds is None else ("--seconds", str(seconds))),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def ended(self) -> None:
+        assert self._process is not None
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            process, self._process = self._process, None
+            await end(process, PROBE_STOP_S)
+            self.exit_code = process.returncode
+
+    @property
+    def found(self) -> dict[str, Any] | None:
+        """All that it found; None where it left nothing."""
+        try:
+            found = json.loads(self._out.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) and isinstance(found.get("links_truth"), dict) else None
+
+    @property
+    def last_words(self) -> str:
         return last_words(self._log).removeprefix("netem: ")
 
 
-def replay(
-    wanted: Emulated,
-    ready: Callable[[Places, ClockFile], None],
-    told: Callable[[dict[str, Any]], None] = lambda document: None,
-) -> None:
-    """Links that follow the plan until SIGINT, SIGTERM or SIGHUP; `ready` is called when programs can start.
-
-    Raises ScenarioError, DaemonFailed.
-    """
-    asyncio.run(_replay(wanted, ready, told))
-
-
-async def _replay(
-    wanted: Emulated,
-    ready: Callable[[Places, ClockFile], None],
-    told: Callable[[dict[str, Any]], None],
-) -> None:
-    with private_folder() as folder:
-        emulator = Emulator(folder, wanted, told)
-        async with _interruption() as interrupted:
-            try:
-                places = await _unless(interrupted, emulator.start())
-                if places is not None:
-                    ready(places, emulator.begin())
-                    await _unless(interrupted, emulator.failed())
-            finally:
-                await emulator.stop()
+async def end(process: asyncio.subprocess.Process, patience_s: float) -> None:
+    """Close its input; SIGTERM, then SIGKILL, if that does not end it."""
+    if process.stdin is not None:
+        process.stdin.close()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            await asyncio.wait_for(process.wait(), patience_s)
+            return
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+    await process.wait()
 
 
-def verify(wanted: Emulated, seconds: float) -> dict[str, Any]:
-    """Bring links up, measure them for so many wall seconds, or until interrupted: what the probe found.
-
-    Raises ScenarioError, DaemonFailed.
-    """
-    return asyncio.run(_verify(wanted, seconds))
-
-
-async def _verify(wanted: Emulated, seconds: float) -> dict[str, Any]:
-    with private_folder() as folder:
-        emulator = Emulator(folder, wanted, stats_s=PROBE_STATS_S)
-        probe: asyncio.subprocess.Process | None = None
-        async with _interruption() as interrupted:
-            try:
-                if await _unless(interrupted, emulator.start()) is None:
-                    raise ScenarioError("interrupted before anything was measured")
-                probe = await _probe(emulator, wanted, folder, seconds)
-                emulator.begin(PROBE_LEAD_S)
-                await _unless(interrupted, _first(emulator.failed(), _ended(probe, seconds)))
-            finally:
-                if probe is not None:
-                    await end(probe, STOP_S)
-                await emulator.stop()
-        return _found(folder, probe)
-
-
-async def _probe(
-    emulator: Emulator, wanted: Emulated, folder: Path, seconds: float
-) -> asyncio.subprocess.Process:
-    with (folder / "probe.log").open("ab") as log:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "netem", "probe", "--plan", str(emulator.plan)),
-            *("--clock", str(emulator.clock), "--run-id", emulator.run_id, "--outage", wanted.outage),
-            *("--addresses", str(wanted.addresses), "--stats", str(emulator.stats)),
-            *("--seconds", str(seconds), "--out", str(folder / "truth.json")),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-async def _ended(probe: asyncio.subprocess.Process, seconds: float) -> None:
+def last_words(log: Path) -> str:
+    """The last line of a log."""
     try:
-        await asyncio.wait_for(probe.wait(), PROBE_LEAD_S + seconds + PROBE_PATIENCE_S)
-    except TimeoutError:
-        raise DaemonFailed("links: the probe does not end") from None
-
-
-def _found(folder: Path, probe: asyncio.subprocess.Process) -> dict[str, Any]:
-    words = last_words(folder / "probe.log").removeprefix("netem: ")
-    if probe.returncode == 2:
-        raise ScenarioError(f"links: {words}")
-    try:
-        found = json.loads((folder / "truth.json").read_bytes())
-    except (OSError, ValueError):
-        raise DaemonFailed(
-            f"links: the probe left nothing (ended with {probe.returncode}): {words}"
-        ) from None
-    if not isinstance(found, dict):
-        raise DaemonFailed("links: the probe left no object")
-    return found
-
-
-@contextlib.asynccontextmanager
-async def _interruption() -> AsyncIterator[asyncio.Event]:
-    """Set by SIGINT, SIGTERM and SIGHUP."""
-    interrupted = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    for number in numbers:
-        loop.add_signal_handler(number, interrupted.set)
-    try:
-        yield interrupted
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-async def _unless(interrupted: asyncio.Event, doing: Coroutine[Any, Any, T]) -> T | None:
-    """What the coroutine answers; None where the event came first, which ends it."""
-    task = asyncio.create_task(doing)
-    waiting = asyncio.create_task(interrupted.wait())
-    try:
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
-    finally:
-        for one in (task, waiting):
-            one.cancel()
-        await asyncio.gather(task, waiting, return_exceptions=True)
-
-
-async def _first(*doing: Coroutine[Any, Any, None]) -> None:
-    """Until one of them has ended; its exception."""
-    tasks = [asyncio.create_task(one) for one in doing]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        lines: Sequence[str] = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return (list(lines) or [""])[-1][:300]

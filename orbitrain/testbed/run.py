@@ -20,6 +20,7 @@ from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
 from orbitrain.scenario import ScenarioError
 from orbitrain.testbed.calibration import calibrate
+from orbitrain.testbed.cues import Cue, cueing
 from orbitrain.testbed.deployment import (
     bus_endpoint,
     node_files,
@@ -85,7 +86,7 @@ def run_daemons(
     DaemonFailed, or Interrupted.
     """
     with folder.only_one():
-        links, begun = "none" if shaping is None else "tun", begun_with(folder)
+        links, begun = "none" if shaping is None else shaping.backend, begun_with(folder)
         if begun not in (None, links):
             raise ScenarioError(
                 f"{folder.path}: --links: must be {begun}, which the run was begun with, not {links}"
@@ -128,17 +129,22 @@ class _Run:
         self._say = say
         self._shaping = shaping
         self._shaped: ShapedLinks | None = None
+        self._cue: Callable[[Cue], None] = lambda cue: None
         self._finished = asyncio.Event()
         self._interrupts = 0
         self._interrupted = asyncio.Event()
 
     async def run(self, rate: float) -> Ended:
+        async with cueing(None if self._shaping is None else self._shaping.cues) as self._cue:
+            return await self._run(rate)
+
+    async def _run(self, rate: float) -> Ended:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt)
         before = json.loads(self._folder.identity.read_bytes())
         truth: Mapping[str, Any] | None = before.get("links_truth")
-        before["links"] = "none" if self._shaping is None else "tun"
+        before["links"] = "none" if self._shaping is None else self._shaping.backend
         write_json(self._folder.identity, before)
         begun_s = wall_s()
         subscriber = Subscriber(bus_endpoint(self._sockets))
@@ -150,8 +156,7 @@ class _Run:
         try:
             self._say("starting", {"nodes": len(self._setting.scenario.nodes()), "t_ns": resumed_ns})
             if self._shaping is not None:
-                bus = bus_endpoint(self._sockets)
-                links = ShapedLinks(self._setting, self._folder, rate, bus, self._shaping, truth)
+                links = ShapedLinks(self._setting, self._folder, rate, self._shaping, truth, self._tell)
                 await self._unless_interrupted(self._shape(links, resumed_ns))
             await self._unless_interrupted(self._supervisor.start())
             await self._unless_interrupted(self._uplink())
@@ -195,6 +200,10 @@ class _Run:
         emulated = await links.up(resumed_ns)
         write_nodes(self._setting, self._folder, self._sockets, self._initial, emulated)
         self._supervisor.place(links.namespaces)
+
+    def _tell(self, cue: Cue) -> None:
+        self._say("link", cue)
+        self._cue(cue)
 
     def _interrupt(self) -> None:
         self._interrupts += 1

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from typing import Any
 from netem.syscalls import CLONE_NEWNET, setns
 from orbitrain.runtime.clock import wall_s
 from orbitrain.runtime.daemon import CONTROL_VARIABLE
+from orbitrain.runtime.nursery import python_command
 
 READY_S = 120.0
 """Wall seconds that all daemons of a run may take to start, on a slow board with many of them."""
@@ -116,11 +116,7 @@ class Supervisor:
         """One life of a daemon, from start to exit."""
         with child.log.open("ab") as log, _entrance(child.namespace) as enter:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                f"{child.kind}_node",
-                "--config",
-                str(child.config),
+                *python_command("daemon", f"{child.kind}_node", "--config", str(child.config)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -22,8 +22,8 @@ from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.results import Entry, lineage
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import Scenario, load_scenario
-from orbitrain.testbed.host import obstacle
-from orbitrain.testbed.links import run_id
+from orbitrain.testbed.host import obstacles
+from orbitrain.testbed.shaping import run_id
 from tests.e2e.lab import Lab, Run, place_scenario, told, wait_gone, wait_until
 
 pytestmark = pytest.mark.timeout(600)
@@ -73,18 +73,19 @@ Windows = Mapping[str, Sequence[tuple[int, int]]]
 
 @pytest.fixture(scope="module", autouse=True)
 def _links_can_be_made() -> None:
-    why = obstacle()
+    why = obstacles(["tun"])["tun"]
     if why:
         inside = subprocess.run(
-            [sys.executable, "-m", "orbitrain.testbed.inside"],
+            [sys.executable, "-m", "orbitrain.testbed.inside", "--try", "tun"],
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        if inside.returncode != 0:
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{why}; {inside.stderr.strip()}")
+        if inside.returncode != 0 or json.loads(inside.stdout)["tun"]:
+            said = inside.stdout.strip() or inside.stderr.strip()
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{why}; {said}")
 
 
 def left_of(run: Run) -> list[str]:
@@ -112,9 +113,14 @@ def plan_of(scenario: Scenario, windows: Windows, rate_bps: int = 2_000_000) -> 
 
 
 def across(
-    lab: Lab, believed: Windows, true: Windows | None = None, *options: object, **values: object
+    lab: Lab,
+    believed: Windows,
+    true: Windows | None = None,
+    *options: object,
+    links: str = "tun",
+    **values: object,
 ) -> Run:
-    """A run across `tun` with plans made by hand, not started yet."""
+    """A run across real packets with plans made by hand, not started yet."""
     folder = lab.folder / "scenario"
     place_scenario(folder)  # for the task beside it
     given = {"rounds": 3, "duration_s": 1500, "rate": 40, "train_s": 20, "aggregate_s": 10, "delta": 9}
@@ -126,7 +132,7 @@ def across(
     (folder / "believed.json").write_bytes(plan_of(scenario, believed, rate_bps).to_json())
     if true is not None:
         (folder / "truth.json").write_bytes(plan_of(scenario, true, rate_bps).to_json())
-    chosen = ("--quiet", "--no-baseline", "--links", "tun", "--plan", folder / "believed.json", *options)
+    chosen = ("--quiet", "--no-baseline", "--links", links, "--plan", folder / "believed.json", *options)
     return Run(lab, file, lab.folder / "out", chosen)
 
 

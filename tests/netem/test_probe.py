@@ -77,7 +77,7 @@ def probed(
     run_id = f"p{os.getpid()}"
     same = ["--run-id", run_id, "--clock", str(files["clock"]), "--stats", str(files["stats"])]
     netem, pipe = [sys.executable, "-m", "netem"], subprocess.PIPE
-    relay = [*netem, "tun", "--plan", str(files["plan"]), "--stats-s", "1", *same, *tun]
+    relay = [*netem, "up", "--links", "tun", "--plan", str(files["plan"]), "--stats-s", "1", *same, *tun]
     prober = [*netem, "probe", "--plan", str(files["told"]), "--out", str(files["truth"]), *same]
     if seconds is not None:
         prober += ["--seconds", str(seconds)]

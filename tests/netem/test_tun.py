@@ -79,7 +79,19 @@ def links(tmp_path: Path) -> Callable[..., Any]:
     def up(plan: ContactPlan, *more: str, run_id: str = f"t{os.getpid()}") -> Iterator[Links]:
         path = tmp_path / "plan.json"
         path.write_bytes(plan.to_json())
-        command = [sys.executable, "-m", "netem", "tun", "--plan", str(path), "--run-id", run_id, *more]
+        command = [
+            sys.executable,
+            "-m",
+            "netem",
+            "up",
+            "--links",
+            "tun",
+            "--plan",
+            str(path),
+            "--run-id",
+            run_id,
+            *more,
+        ]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
             running = Links(process, run_id)
@@ -316,7 +328,7 @@ def test_what_a_killed_one_leaves_is_removed_and_nothing_else(
 
 def test_a_run_that_is_up_is_not_started_twice(links: Callable[..., Any], tmp_path: Path) -> None:
     with links(plan_of(steady("a", "b", 5, 10))) as up:
-        second = netem("tun", "--plan", str(tmp_path / "plan.json"), "--run-id", up.run_id)
+        second = netem("up", "--links", "tun", "--plan", str(tmp_path / "plan.json"), "--run-id", up.run_id)
         assert second.returncode == 2
         assert "its links are up, held by another process" in second.stderr
         assert second.stderr.count("\n") == 1
@@ -328,7 +340,7 @@ def test_left_over_namespaces_are_named_with_the_command_that_removes_them(
     with links(plan_of(steady("a", "b", 5, 10)), run_id="left1") as up:
         up.process.kill()
         up.process.wait(10)
-        again = netem("tun", "--plan", str(tmp_path / "plan.json"), "--run-id", "left1")
+        again = netem("up", "--links", "tun", "--plan", str(tmp_path / "plan.json"), "--run-id", "left1")
         assert again.returncode == 2
         assert "python -m netem clean --run-id left1" in again.stderr
         assert json.loads(netem("clean", "--run-id", "left1").stdout)["removed"] == [
@@ -340,7 +352,9 @@ def test_left_over_namespaces_are_named_with_the_command_that_removes_them(
 def test_addresses_in_use_on_the_host_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(plan_of(steady("a", "b", 5, 10)).to_json())
-    refused = netem("tun", "--plan", str(path), "--run-id", "inuse1", "--addresses", "127.0.0.0/16")
+    refused = netem(
+        "up", "--links", "tun", "--plan", str(path), "--run-id", "inuse1", "--addresses", "127.0.0.0/16"
+    )
     assert refused.returncode == 2
     assert "addresses 127.0.0.0/16: in use here (address 127.0.0.1/8)" in refused.stderr
     assert owned("inuse1") == []
@@ -349,7 +363,9 @@ def test_addresses_in_use_on_the_host_are_refused(tmp_path: Path) -> None:
 def test_too_few_addresses_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(plan_of(steady("a", "b", 5, 10), steady("c", "d", 5, 10)).to_json())
-    refused = netem("tun", "--plan", str(path), "--run-id", "few1", "--addresses", "10.213.0.0/30")
+    refused = netem(
+        "up", "--links", "tun", "--plan", str(path), "--run-id", "few1", "--addresses", "10.213.0.0/30"
+    )
     assert refused.returncode == 2 and "too few for 4 nodes" in refused.stderr
 
 

@@ -198,23 +198,50 @@ def test_a_rate_that_no_clock_can_have_is_refused(refused: Refused, rate: str) -
     assert line.startswith("--rate: must be greater than 0 and at most 100000, not ")
 
 
-def test_links_that_are_not_there_yet_are_refused(refused: Refused) -> None:
-    line = refused("run", "scenario.toml", "--out", "out", "--links", "kernel")
-    assert line == "--links: kernel is not there yet, allowed are auto, tun and none"
-
-
+@pytest.mark.parametrize("links", ["kernel", "tun"])
 def test_links_that_this_host_cannot_emulate_are_refused(
-    refused: Refused, monkeypatch: pytest.MonkeyPatch
+    refused: Refused, monkeypatch: pytest.MonkeyPatch, links: str
 ) -> None:
-    monkeypatch.setattr("orbitrain.testbed.host.obstacle", lambda: "network namespaces: not today; be root")
-    line = refused("run", "scenario.toml", "--out", "out", "--links", "tun")
-    assert line == "--links: tun is not possible here: network namespaces: not today; be root"
+    nowhere = {links: "network namespaces: not today; be root"}
+    monkeypatch.setattr("orbitrain.testbed.host.obstacles", lambda backends: nowhere)
+    line = refused("run", "scenario.toml", "--out", "out", "--links", links)
+    assert line == f"--links: {links} is not possible here: network namespaces: not today; be root"
+
+
+@pytest.mark.parametrize(
+    "endpoint, line",
+    [
+        ("tcp://10.1.1.1:5000", "--cues: tcp://10.1.1.1:5000: not ipc:// and not tcp:// on loopback"),
+        ("ipc://gone/away", "--cues: ipc://gone/away: No such file or directory"),
+    ],
+)
+def test_an_endpoint_at_which_nobody_may_listen_is_refused(
+    refused: Refused, endpoint: str, line: str
+) -> None:
+    assert refused("run", "scenario.toml", "--out", "out", "--links", "none", "--cues", endpoint) == line
+
+
+def test_cues_of_a_guest_are_refused(refused: Refused) -> None:
+    line = refused("run", "scenario.toml", "--out", "out", "--in", "uml", "--cues", "ipc://x")
+    assert line == "--cues: the sockets of a guest are its own: not with --in uml"
+
+
+def test_a_guest_that_this_host_cannot_have_is_refused_with_what_to_install(place: Any) -> None:
+    before = place.files()
+    command = Path(sys.executable).with_name("orbitrain")
+    done = subprocess.run(
+        [command, "run", "scenario.toml", "--out", "out", "--in", "uml"],
+        cwd=place.folder, env={"PATH": "/nowhere"}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith("orbitrain: --in: uml is not possible here: User-Mode Linux: no linux.uml")
+    assert place.files() == before
 
 
 def test_a_rate_at_which_links_would_be_the_hosts_and_not_the_plans_is_refused(
     refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orbitrain.testbed.host.obstacle", lambda: "")
+    monkeypatch.setattr("orbitrain.testbed.host.obstacles", lambda backends: dict.fromkeys(backends, ""))
     line = refused("run", "scenario.toml", "--out", "out", "--links", "tun", "--rate", "1000")
     assert line.startswith("--rate: at 1000 the links ask for a link of ")
     highest = float(line.split("; ")[-1].split()[0])

@@ -105,6 +105,8 @@ def test_user_mode_linux_is_found_with_its_modules_or_told_how_to_get(
     [
         (("namespaces as root", "tun"), "tun"),
         (("namespaces without root", "tun"), "tun, in namespaces of this user's own"),
+        (("namespaces as root", "tun", "netem"), "kernel"),
+        (("namespaces without root", "netem"), "kernel, in namespaces of this user's own"),
         (("namespaces as root",), "none"),
         ((), "none"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import pytest
 
 from orbitrain import links_commands
 from orbitrain.testbed import deployment
+from orbitrain.testbed.bare_links import BareLinks
 from orbitrain.testbed.deployment import OWNER, private_folder, sweep
-from orbitrain.testbed.emulator import Emulated
 from tests.unit.netem.plans import S, contact, plan_of
 
 Refused = Callable[..., str]
@@ -20,10 +20,15 @@ Refused = Callable[..., str]
 UP, VERIFY = ("links", "up"), ("links", "verify")
 
 
+def only_tun(backends: Sequence[str]) -> dict[str, str]:
+    """A host whose kernel has no netem."""
+    return {name: "this kernel has no netem" if name == "kernel" else "" for name in backends}
+
+
 @pytest.fixture(autouse=True)
 def host_that_could(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Links could be emulated, and nothing is: folders of sockets are looked for in a place of their own."""
-    monkeypatch.setattr(links_commands, "enter", lambda: "")
+    monkeypatch.setattr(links_commands, "enter", only_tun)
     place = tmp_path_factory.mktemp("sockets")
     monkeypatch.setattr(deployment, "_place", lambda: place)
     return place
@@ -39,7 +44,7 @@ def plan(place: Any) -> str:
 @pytest.mark.parametrize(
     "arguments, line",
     [
-        (("--links", "kernel"), "--links: kernel is not there yet, allowed is tun"),
+        (("--links", "kernel"), "--links: kernel is not possible here: this kernel has no netem"),
         (("--rate", "0"), "--rate: must be greater than 0 and at most 100000, not 0"),
         (("--rate", "200000"), "--rate: must be greater than 0 and at most 100000, not 200000"),
         (("--rate", "nan"), "--rate: must be greater than 0 and at most 100000, not nan"),
@@ -90,7 +95,8 @@ def test_a_scenario_with_a_wrong_field_is_refused_as_everywhere(refused: Refused
 def test_what_the_host_lacks_is_said_before_anything_is_computed(
     refused: Refused, plan: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(links_commands, "enter", lambda: "/dev/net/tun: No such file; load it (modprobe tun)")
+    lacking = "/dev/net/tun: No such file; load it (modprobe tun)"
+    monkeypatch.setattr(links_commands, "enter", lambda backends: dict.fromkeys(backends, lacking))
     monkeypatch.setattr(links_commands, "plans_for", None)
     for file in (plan, "scenario.toml"):
         assert refused(*UP, file) == (
@@ -102,24 +108,24 @@ def test_what_the_host_lacks_is_said_before_anything_is_computed(
 
 
 @pytest.fixture
-def followed(monkeypatch: pytest.MonkeyPatch) -> list[Emulated]:
+def followed(monkeypatch: pytest.MonkeyPatch) -> list[BareLinks]:
     """What would have been brought up."""
-    seen: list[Emulated] = []
+    seen: list[BareLinks] = []
     monkeypatch.setattr(links_commands, "replay", lambda wanted, ready, told: seen.append(wanted))
     return seen
 
 
-def test_a_scenario_is_built_into_its_plan(place: Any, followed: list[Emulated]) -> None:
+def test_a_scenario_is_built_into_its_plan(place: Any, followed: list[BareLinks]) -> None:
     assert place.run(*UP, "scenario.toml", "--from", "5", "--outage", "cut").code == 0
     assert place.run("plan", "build", "scenario.toml").code == 0
     assert place.run(*UP, "plan.json").code == 0
     built, read = followed
     assert built.plan.sha256 == read.plan.sha256
     assert (built.seed, built.from_ns, built.outage, built.rate) == (7, 5 * S, "cut", 1.0)
-    assert (read.seed, read.from_ns, read.outage, read.run_id) == (0, 0, "hold", None)
+    assert (read.seed, read.from_ns, read.outage, read.run_id, read.backend) == (0, 0, "hold", None, "tun")
 
 
-def test_links_follow_the_true_plan_where_a_scenario_has_one(place: Any, followed: list[Emulated]) -> None:
+def test_links_follow_the_true_plan_where_a_scenario_has_one(place: Any, followed: list[BareLinks]) -> None:
     place.edit("[protocol]", "[truth]\nalong_track_km = 200\n\n[protocol]")
     ended = place.run(*UP, "scenario.toml")
     assert ended.code == 0, ended.err

@@ -35,7 +35,7 @@ def plan(tmp_path: Path) -> Path:
 def test_what_cannot_be_replayed_is_refused_in_one_line(
     plan: Path, more: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["tun", "--plan", str(plan), *more]) == 2
+    assert main(["up", "--links", "tun", "--plan", str(plan), *more]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("netem: ") and captured.err.count("\n") == 1
@@ -47,14 +47,26 @@ def test_a_rate_beside_a_clock_must_be_its_rate(
 ) -> None:
     clock = tmp_path / "clock.json"
     clock.write_text(json.dumps({"unix_ns": None, "scenario_ns": 0, "rate": 2.0, "committed_ns": 0}))
-    arguments = ["tun", "--plan", str(plan), "--run-id", "x", "--clock", str(clock), "--rate", "3"]
+    arguments = [
+        "up",
+        "--links",
+        "tun",
+        "--plan",
+        str(plan),
+        "--run-id",
+        "x",
+        "--clock",
+        str(clock),
+        "--rate",
+        "3",
+    ]
     assert main(arguments) == 2
     assert "--rate: must be the clock's, 2," in capsys.readouterr().err
 
 
 def test_an_address_range_that_is_none_is_refused(plan: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["tun", "--plan", str(plan), "--run-id", "x", "--addresses", "10.0.0.1/8"])
+        main(["up", "--links", "tun", "--plan", str(plan), "--run-id", "x", "--addresses", "10.0.0.1/8"])
     assert ended.value.code == 2
     assert "has host bits set" in capsys.readouterr().err
 

@@ -18,7 +18,7 @@ def test_the_first_process_runs_the_command_where_it_was_asked_for_and_keeps_its
     guest = Guest(["echo", "it's", "$HOME"], tmp_path, Path("/work dir"), {"X": "a b'c"})
     script = guest.init_script()
     assert "cd '/work dir'\n" in script
-    assert "setsid -w echo 'it'\"'\"'s' '$HOME' </dev/null\n" in script
+    assert "setsid -c -w echo 'it'\"'\"'s' '$HOME' </dev/ttyS0 >/dev/ttyS0 2>>" in script
     assert "export X='a b'\"'\"'c'\n" in script
     assert f"mv {tmp_path}/exit-code.fresh {tmp_path}/exit-code\n" in script
     assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from netem.namespaces import namespace_name
-from netem.tun.limits import LARGEST_LINK_BPS
+from netem.tun.limits import LIMITS
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
-from orbitrain.outputs import RunFolder
 from orbitrain.runtime.outlook import Road
 from orbitrain.scenario import ScenarioError
+from orbitrain.testbed.emulator import Probe, Wiring, end
 from orbitrain.testbed.host import check_fit, fit
-from orbitrain.testbed.links import TruthProbe, end, run_id, tcp_settings, unchecked, worse
+from orbitrain.testbed.shaping import run_id
+from orbitrain.testbed.tcp import tcp_settings
+from orbitrain.testbed.truth import unchecked, worse
 
 MBIT = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -48,14 +50,14 @@ def test_the_run_in_a_folder_always_has_the_same_namespaces(tmp_path: Path) -> N
 
 def test_a_rate_that_fits_is_taken_and_one_beyond_is_refused_with_one_that_would_do() -> None:
     fast = plan(2 * MBIT, 40_000_000)
-    good = fit([fast], 50)
+    good = fit([fast], 50, "tun")
     assert (good.refused, good.marks) == ((), ())
     check_fit(good, 50)
-    most = LARGEST_LINK_BPS // MBIT
-    bad = fit([plan(1 * MBIT, 40_000_000), fast], most)
+    most = LIMITS.largest_link_bps // MBIT
+    bad = fit([plan(1 * MBIT, 40_000_000), fast], most, "tun")
     assert bad.refused == (f"a link of {2 * most} Mbit/s: at most {most}",)
     assert 0.45 * most <= bad.highest_rate <= 0.5 * most
-    assert not fit([fast], bad.highest_rate).refused
+    assert not fit([fast], bad.highest_rate, "tun").refused
     with pytest.raises(
         ScenarioError, match=rf"^--rate: at {most} the links ask for a link of {2 * most} Mbit"
     ):
@@ -63,7 +65,7 @@ def test_a_rate_that_fits_is_taken_and_one_beyond_is_refused_with_one_that_would
 
 
 def test_a_short_delay_is_said_and_run() -> None:
-    low = fit([plan(1 * MBIT, 2_000_000)], 40)
+    low = fit([plan(1 * MBIT, 2_000_000)], 40, "tun")
     assert low.refused == ()
     assert low.marks == ("a delay of 0.050 ms: at least 0.5",)
 
@@ -80,19 +82,16 @@ def test_a_run_is_no_truer_than_its_worst_start() -> None:
     assert worse(None, flown) is flown
     assert worse(untrue, flown) is untrue
     assert worse(flown, untrue) is untrue
-    assert worse(flown, unchecked("why"))["verdict"] == "unchecked"
+    assert worse(flown, unchecked("tun", "why"))["verdict"] == "unchecked"
 
 
-async def test_a_probe_that_was_not_wanted_or_leaves_nothing_is_said_so(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    probe = TruthProbe(folder)
-    assert await probe.stop() == {"backend": "tun", "verdict": "unchecked", "reason": "not asked for"}
+async def test_a_probe_that_leaves_nothing_says_why(tmp_path: Path) -> None:
+    probe = Probe(Wiring("tun", "nobody", tmp_path, tmp_path / "clock.json"))
     await probe.start(tmp_path / "no-plan.json")
     assert probe.running
-    found = await probe.stop()
-    assert found["verdict"] == "unchecked"
-    assert found["reason"].startswith("the probe left nothing: ")
-    assert "no-plan.json" in found["reason"]
+    await probe.stop()
+    assert not probe.running and probe.found is None
+    assert (probe.exit_code, "no-plan.json" in probe.last_words) == (2, True)
 
 
 async def test_a_process_that_does_not_hear_is_killed() -> None:

@@ -1,0 +1,66 @@
+"""The ways of moving packets between nodes' namespaces, and what each of them needs and can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Final, Protocol
+
+from netem.kernel import limits as kernel_limits
+from netem.kernel import network as kernel
+from netem.limits import Limits
+from netem.link_state import Link
+from netem.loop import Loop
+from netem.namespaces import Place
+from netem.replay import Backend
+from netem.tun import device as tun_device
+from netem.tun import limits as tun_limits
+from netem.tun import network as tun
+
+
+class Network(Protocol):
+    """A plan's nodes, each in a namespace, with links between them."""
+
+    @property
+    def places(self) -> Mapping[str, Place]: ...
+
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def loop(self) -> Loop: ...
+
+    def close(self) -> None:
+        """Remove every namespace and device made."""
+
+
+class Up(Protocol):
+    """Brings a network up, all links down. Raises HostError, ValueError."""
+
+    def __call__(
+        self,
+        run_id: str,
+        nodes: Sequence[str],
+        links: Sequence[Link],
+        *,
+        addresses: IPv4Network,
+        seed: int,
+        overhead_bytes: int,
+    ) -> Network: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackendKind:
+    """`probe` raises HostError where it cannot be had, tried; `netem.namespaces.check_rights` comes first."""
+
+    limits: Limits
+    probe: Callable[[], None]
+    up: Up
+
+
+BACKENDS: Final[Mapping[str, BackendKind]] = {
+    # In the order in which `auto` prefers them.
+    "kernel": BackendKind(kernel_limits.LIMITS, kernel.probe, kernel.KernelNetwork.up),
+    "tun": BackendKind(tun_limits.LIMITS, tun_device.probe, tun.TunNetwork.up),
+}
