@@ -35,6 +35,9 @@ LAST_PORT = 32_000
 EMULATED_PORT = 7900
 """Of every node's link server where each has a network namespace, hence an address, of its own."""
 
+PLACE_CHARACTERS = 24
+"""A socket's path has at most 104, and a node's name may take 64 of them."""
+
 _PREFIX = "orbitrain-"
 OWNER = "run"
 """File in a socket folder that says which run's it is."""
@@ -57,8 +60,9 @@ def socket_folder(out: Path) -> Path:
 
 
 def _place() -> Path:
-    """Where temporary folders have long names (macOS), /tmp is the shorter place."""
-    return min(Path("/tmp"), Path(tempfile.gettempdir()), key=lambda place: len(str(place)))
+    """Where temporary files go, unless that has a long name (macOS): then /tmp."""
+    place = Path(tempfile.gettempdir())
+    return place if len(str(place)) <= PLACE_CHARACTERS else Path("/tmp")
 
 
 @contextlib.contextmanager

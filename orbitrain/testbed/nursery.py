@@ -173,10 +173,8 @@ def become(request: Request) -> None:
 def main() -> None:
     place, *modules = sys.argv[1:]
     for module in modules:
-        try:
+        with contextlib.suppress(Exception):  # a user's module: the program that needs it will tell
             importlib.import_module(module)
-        except Exception as error:  # noqa: BLE001 - a user's module; the program that needs it will tell
-            print(f"nursery: {module}: {error!r}", file=sys.stderr)
     nursery = Nursery(place)
     try:
         gc.disable()

@@ -33,8 +33,8 @@ def where() -> tuple[str, ...]:
 
 
 def test_a_run_across_netem_learns_what_the_plan_alone_would(lab: Lab, where: tuple[str, ...]) -> None:
-    windows = {"sat-0": [(0, 200)], "sat-1": [(260, 1400)]}
-    run = across(lab, windows, None, *where, links="kernel", rate=20)
+    windows = {"sat-0": [(0, 80)], "sat-1": [(100, 1400)]}
+    run = across(lab, windows, None, *where, links="kernel")
     run.start()
     result = run.finish()
     check_learned(run, result)
@@ -42,7 +42,7 @@ def test_a_run_across_netem_learns_what_the_plan_alone_would(lab: Lab, where: tu
     truth = result["links_truth"]
     assert (result["links"], truth["backend"]) == ("kernel", "kernel")
     # A guest has one processor for everything in it: how exact its links are is not for this test to say.
-    assert truth["verdict"] in ("as_scaled", "untrue") and truth["checked"]["delay"] > 100, truth
+    assert truth["verdict"] in ("as_scaled", "untrue") and truth["checked"]["delay"] >= 20, truth
     assert truth["loss_ok"] is not False and truth["reordered"] == 0
     met = told(run.events(), "contact_started", announced=True)
     assert {(entry.node, entry.event.fields["peer"]) for entry in met} >= {("sat-0", ZERO), ("sat-1", ONE)}

@@ -14,12 +14,12 @@ from orbitrain.plans import Plans, keep, kept, plans_for
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
 
 S = 1_000_000_000
-DEMO = Path(__file__).resolve().parents[3] / "deploy" / "scenarios" / "fedmeld-demo.toml"
+THREE = Path(__file__).resolve().parents[1] / "three-regions.toml"
 
 
 def scenario_with(folder: Path, tables: str) -> tuple[Scenario, Path]:
     file = folder / "some.toml"
-    file.write_text(DEMO.read_text().replace("duration_s = 43200", "duration_s = 14400") + "\n" + tables)
+    file.write_text(THREE.read_text().replace("duration_s = 43200", "duration_s = 14400") + "\n" + tables)
     return load_scenario(file), file
 
 

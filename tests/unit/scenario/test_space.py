@@ -13,8 +13,8 @@ import pytest
 from orbitrain.runtime.config import dump_toml
 from orbitrain.scenario import Scenario, ScenarioError, parse_scenario
 
-DEMO = Path(__file__).resolve().parents[3] / "deploy" / "scenarios" / "fedmeld-demo.toml"
-VALUES = tomllib.loads(DEMO.read_text(encoding="utf-8"))
+THREE = Path(__file__).resolve().parents[1] / "three-regions.toml"
+VALUES = tomllib.loads(THREE.read_text(encoding="utf-8"))
 
 
 def record(name: str, number: int, **changes: Any) -> dict[str, Any]:
