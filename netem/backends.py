@@ -52,15 +52,19 @@ class Up(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BackendKind:
-    """`probe` raises HostError where it cannot be had, tried; `netem.namespaces.check_rights` comes first."""
+    """`probe` raises HostError where it cannot be had, tried; `netem.namespaces.check_rights` comes first.
+
+    `lost_take_time`: a packet that is lost has used the transmitter, as one that is lost in the air does.
+    """
 
     limits: Limits
     probe: Callable[[], None]
     up: Up
+    lost_take_time: bool
 
 
 BACKENDS: Final[Mapping[str, BackendKind]] = {
     # In the order in which `auto` prefers them.
-    "kernel": BackendKind(kernel_limits.LIMITS, kernel.probe, kernel.KernelNetwork.up),
-    "tun": BackendKind(tun_limits.LIMITS, tun_device.probe, tun.TunNetwork.up),
+    "kernel": BackendKind(kernel_limits.LIMITS, kernel.probe, kernel.KernelNetwork.up, lost_take_time=False),
+    "tun": BackendKind(tun_limits.LIMITS, tun_device.probe, tun.TunNetwork.up, lost_take_time=True),
 }

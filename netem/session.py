@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -262,12 +263,14 @@ class Session:
         self._outlet.say({"cue": cue.document()})
 
     def _document(self) -> dict[str, object]:
+        used = resource.getrusage(resource.RUSAGE_SELF)
         now_ns = None if self._timeline is None else self._timeline.scenario_of(monotonic_ns())
         return {
             "backend": self._options.backend,
             "run_id": self._options.run_id,
             "scenario_ns": now_ns,
             "running_s": (monotonic_ns() - self._begun_ns) / SECOND_NS,
+            "cpu_s": used.ru_utime + used.ru_stime,
             "priority": self._priority,
             "marks": list(self._options.marks),
             "schedule": self._replay.schedule.document(),

@@ -19,6 +19,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
+from netem.backends import BACKENDS
 from netem.link_state import OUTAGES
 from netem.namespaces import ADDRESSES, HostError, tag_of
 from netem.probe.budget import SHARE, Budget
@@ -71,6 +72,7 @@ class _Run:
             self._baseline_ns,
             self._budget,
             options.outage,
+            lost_take_time=BACKENDS[options.links].lost_take_time,
         )
         self._before = self._stats()
         self._begun_ns = monotonic_ns()
@@ -197,6 +199,7 @@ def add(commands: Any) -> None:
     probe.add_argument(
         "--addresses", type=_network, default=ADDRESSES, metavar="NET", help=f"of the nodes ({ADDRESSES})"
     )
+    probe.add_argument("--links", choices=tuple(BACKENDS), default="tun", help="what moves the packets (tun)")
     probe.add_argument("--seconds", type=float, metavar="S", help="end after that long")
     probe.add_argument(
         "--budget", type=float, default=SHARE, metavar="SHARE", help=f"of each link's rate ({SHARE:g})"

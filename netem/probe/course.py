@@ -110,7 +110,13 @@ class Course:
 
     def _send_train(self, train: Train, state: Expected) -> None:
         size = self._prober.budget.layer2_bytes(train.payload)
-        watch = TrainWatch(self._ledger.next_number, train.packets, size, state.rate_bps)
+        watch = TrainWatch(
+            self._ledger.next_number,
+            train.packets,
+            size,
+            state.rate_bps,
+            lost_take_time=self._prober.lost_take_time,
+        )
         for position in range(train.packets):
             if position and self._free_ns <= monotonic_ns():
                 watch.starved = True

@@ -21,7 +21,7 @@ from typing import Final
 
 from netem import namespaces, syscalls
 from netem.namespaces import HostError, namespace_name
-from netem.probe.traffic import device_bytes
+from netem.probe.traffic import sent_octets
 from orbitrain.runtime.clock import monotonic_ns, unix_ns
 
 _SO_RCVBUFFORCE: Final = 33
@@ -45,7 +45,7 @@ class LinksGone(Exception):
 
 @dataclass(slots=True)
 class Endpoint:
-    """One node's. `opened_bytes`: what its devices had sent at `opened_ns`, before any probe. `overflowed`:
+    """One node's. `opened_bytes`: what its programs had sent at `opened_ns`, before any probe. `overflowed`:
     packets that the socket's buffer had no room for; the probe's own fault.
     """
 
@@ -84,7 +84,7 @@ class Endpoint:
 
     def sent_bytes(self) -> int:
         """By the kernel's counters."""
-        return device_bytes(os.pread(self.counters, 1 << 16, 0).decode("ascii"))
+        return sent_octets(os.pread(self.counters, 1 << 16, 0).decode("ascii"))
 
     def close(self) -> None:
         self.socket.close()
@@ -116,7 +116,7 @@ def _open(run_id: str, node: str, address: str) -> Endpoint:
     try:
         with syscalls.network_of(str(path)):
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            counters = os.open("/proc/thread-self/net/dev", os.O_RDONLY | os.O_CLOEXEC)
+            counters = os.open("/proc/thread-self/net/netstat", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise HostError(
             f"run {run_id}: node {node} has no namespace here: start its links first (python -m netem tun)"
@@ -139,13 +139,14 @@ def _open(run_id: str, node: str, address: str) -> Endpoint:
             f"node {node}: has no address {address} ({error.strerror}); the plan and --addresses must be "
             "those of the links"
         ) from None
-    endpoint = Endpoint(node, made, (address, made.getsockname()[1]), counters)
-    endpoint.opened_ns, endpoint.opened_bytes = monotonic_ns(), endpoint.sent_bytes()
-    return endpoint
+    return Endpoint(node, made, (address, made.getsockname()[1]), counters)
 
 
 def baseline_ns(endpoints: Sequence[Endpoint]) -> int:
-    """Median one-way time through the kernel alone, of up to `_BASELINE_NODES` nodes."""
+    """Median one-way time through the kernel alone, of up to `_BASELINE_NODES` nodes.
+
+    From its end on the endpoints know what their nodes have sent.
+    """
     taken: list[int] = []
     step = max(1, len(endpoints) // _BASELINE_NODES)
     for endpoint in endpoints[::step]:
@@ -155,6 +156,8 @@ def baseline_ns(endpoints: Sequence[Endpoint]) -> int:
                 endpoint.send(b"baseline", endpoint.place)
             select.select([endpoint.socket], (), (), 0.1)
             taken += [at_ns - sent_ns for _, at_ns in endpoint.receive(realtime_offset_ns())]
+    for endpoint in endpoints:
+        endpoint.opened_ns, endpoint.opened_bytes = monotonic_ns(), endpoint.sent_bytes()
     if not taken:
         raise HostError("probe: a packet to a node's own address does not arrive (a firewall?)")
     return sorted(taken)[len(taken) // 2]

@@ -294,8 +294,9 @@ class Spread:
 def train_bps(arrived: Sequence[tuple[int, int]], packet_bytes: int) -> float | None:
     """Rate at the link layer from a train of equal packets: (number, arrival) of those that arrived.
 
-    The slope of arrival over number by least squares, without number 0. Lost ones have occupied the
-    transmitter, so that they leave gaps in the numbers and not in the rate. None: fewer than four arrived.
+    The slope of arrival over number by least squares, without number 0. Lost ones that have occupied the
+    transmitter leave gaps in the numbers; where they have not, the others are numbered without them. None:
+    fewer than four arrived.
     """
     points = [(number, at_ns) for number, at_ns in arrived if number > 0]
     n = len(points)

@@ -109,11 +109,32 @@ class EdgeWatch:
 
 
 class TrainWatch:
-    """`starved`: it was sent with gaps, so that its spacing says nothing."""
+    """`starved`: it was sent with gaps, so that its spacing says nothing.
 
-    __slots__ = ("arrived", "expects", "first_number", "packet_bytes", "planned_bps", "quiet", "starved")
+    `lost_take_time`: whether a lost packet leaves a gap as long as itself, which the back end decides.
+    """
 
-    def __init__(self, first_number: int, packets: int, packet_bytes: int, planned_bps: int) -> None:
+    __slots__ = (
+        "arrived",
+        "expects",
+        "first_number",
+        "lost_take_time",
+        "packet_bytes",
+        "planned_bps",
+        "quiet",
+        "starved",
+    )
+
+    def __init__(
+        self,
+        first_number: int,
+        packets: int,
+        packet_bytes: int,
+        planned_bps: int,
+        *,
+        lost_take_time: bool = True,
+    ) -> None:
+        self.lost_take_time = lost_take_time
         self.first_number = first_number
         self.expects = packets
         self.packet_bytes = packet_bytes
@@ -245,7 +266,8 @@ class LinkLedger:
         watch.quiet = watch.quiet and load is Load.QUIET
         watch.expects -= 1
         if one.arrived_ns is not None:
-            watch.arrived.append((one.number - watch.first_number, one.arrived_ns))
+            place = one.number - watch.first_number if watch.lost_take_time else len(watch.arrived)
+            watch.arrived.append((place, one.arrived_ns))
         if watch.expects or watch.starved or not watch.quiet:
             return
         measured = train_bps(watch.arrived, watch.packet_bytes)

@@ -49,11 +49,14 @@ class Prober:
         budget: Budget,
         outage: Outage,
         seed: int = 0,
+        *,
+        lost_take_time: bool = True,
     ) -> None:
         self.plan = plan
         self.timeline = timeline
         self.budget = budget
         self.outage = outage
+        self.lost_take_time = lost_take_time
         self.random = Random(seed)
         self.endpoints = {endpoint.node: endpoint for endpoint in endpoints}
         self.traffic = {endpoint.node: Traffic() for endpoint in endpoints}

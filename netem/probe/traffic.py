@@ -1,4 +1,4 @@
-"""Whether a node's programs sent anything beside the probes, by the kernel's own counters of its devices.
+"""Whether a node's programs sent anything beside the probes, by the kernel's own counters of IP packets.
 
 Where they did, a probe may have waited behind them, which is no fault of the link.
 """
@@ -36,12 +36,12 @@ class Traffic:
 
     def __init__(self) -> None:
         self.own_bytes = 0
-        """IP bytes of probes that were given to the device."""
+        """IP bytes of probes that were sent."""
         self._times_ns: list[int] = []
         self._bytes: list[int] = []
 
     def add(self, now_ns: int, sent_bytes: int) -> None:
-        """The device's counter of bytes. Probes that it has not counted yet make the rest look smaller, never
+        """The kernel's counter of bytes. Probes that it has not counted yet make the rest look smaller, never
         larger, and what others sent never shrinks: so the largest difference so far holds.
         """
         other = sent_bytes - self.own_bytes
@@ -73,11 +73,10 @@ class Traffic:
         return self._bytes[-1] == self._bytes[before]
 
 
-def device_bytes(text: str) -> int:
-    """Sent bytes of all devices but the loopback, of a /proc/net/dev."""
-    total = 0
-    for line in text.splitlines()[2:]:
-        name, _, numbers = line.partition(":")
-        if name.strip() != "lo":
-            total += int(numbers.split()[8])
-    return total
+def sent_octets(text: str) -> int:
+    """IP bytes that programs of a namespace have sent, of its /proc/net/netstat (IpExt OutOctets).
+
+    Counted as they are sent, before any queue; what a device counts has waited in netem, and is not lost.
+    """
+    names, values = (line.split()[1:] for line in text.splitlines() if line.startswith("IpExt:"))
+    return int(values[names.index("OutOctets")])

@@ -15,7 +15,6 @@ import gc
 import hashlib
 import heapq
 import os
-import resource
 import select
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -98,7 +97,6 @@ class Relay:
             self._schedule(lane)
 
     def measured(self) -> dict[str, object]:
-        used = resource.getrusage(resource.RUSAGE_SELF)
         links = {
             f"{source} {destination}": {
                 "offered": lane.fifo.offered,
@@ -112,7 +110,7 @@ class Relay:
             }
             for (source, destination), lane in self._lanes.items()
         }
-        return {**self.totals(), "cpu_s": used.ru_utime + used.ru_stime, "links": links}
+        return {**self.totals(), "links": links}
 
     def totals(self) -> dict[str, object]:
         """Of all links, and of the relay itself; drops in the kernel mean that it did not keep up."""

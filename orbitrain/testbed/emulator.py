@@ -220,7 +220,7 @@ class Probe:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "netem", "probe", "--plan", str(plan), "--out", str(self._out)),
                 *("--clock", str(wiring.clock), "--run-id", wiring.run_id, "--outage", wiring.outage),
-                *("--addresses", wiring.addresses, "--stats", str(wiring.account)),
+                *("--addresses", wiring.addresses, "--stats", str(wiring.account), "--links", wiring.backend),
                 *(() if seconds is None else ("--seconds", str(seconds))),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,

@@ -66,8 +66,9 @@ def probed(
     rate: float = 1.0,
     tun: tuple[str, ...] = (),
     start: bool = True,
+    backend: str = "tun",
 ) -> Iterator[Probed]:
-    """The relay is given `plan`, the probe `told`."""
+    """The emulator is given `plan`, the probe `told`."""
     files = {name: folder / f"{name}.json" for name in ("plan", "told", "clock", "stats", "truth")}
     files["plan"].write_bytes(plan.to_json())
     files["told"].write_bytes((told or plan).to_json())
@@ -77,8 +78,9 @@ def probed(
     run_id = f"p{os.getpid()}"
     same = ["--run-id", run_id, "--clock", str(files["clock"]), "--stats", str(files["stats"])]
     netem, pipe = [sys.executable, "-m", "netem"], subprocess.PIPE
-    relay = [*netem, "up", "--links", "tun", "--plan", str(files["plan"]), "--stats-s", "1", *same, *tun]
+    relay = [*netem, "up", "--links", backend, "--plan", str(files["plan"]), "--stats-s", "1", *same, *tun]
     prober = [*netem, "probe", "--plan", str(files["told"]), "--out", str(files["truth"]), *same]
+    prober += ["--links", backend]
     if seconds is not None:
         prober += ["--seconds", str(seconds)]
     with subprocess.Popen(relay, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as emulator:

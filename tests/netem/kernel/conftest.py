@@ -12,21 +12,13 @@ from typing import Any
 
 import pytest
 
-from netem.kernel.encoder import Netem
 from netem.kernel.network import KernelNetwork, probe
 from netem.kernel.token_bucket import TokenBucket
 from netem.namespaces import HostError, check_rights, owned
 from netem.uml import guest
+from tests.netem.conftest import INSIDE_GUEST, RERUN, no_netem
 
-INSIDE_GUEST = "ORBITRAIN_NETEM_GUEST"
 REQUIRED = "ORBITRAIN_NETEM"
-RERUN = "test_the_netem_tests_pass_inside_user_mode_linux"
-
-
-@pytest.fixture(scope="session")
-def _no_netem() -> str:
-    """Why there is none in this kernel; empty: there is."""
-    return _refusal(lambda: probe(Netem))
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +41,9 @@ def _refusal(ask: Callable[[], None]) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _links_can_be_made(
-    request: pytest.FixtureRequest, _no_netem: str, _no_guest: str, _no_buckets: str
-) -> None:
+def _links_can_be_made(request: pytest.FixtureRequest, _no_guest: str, _no_buckets: str) -> None:
     """Instead of the one for `tun`."""
+    without = no_netem()
     refuse = pytest.fail if os.environ.get(REQUIRED) == "required" else pytest.skip
     needs_guest = request.path.name == "test_guest.py"
     if request.node.get_closest_marker("netem") is None:
@@ -60,14 +51,14 @@ def _links_can_be_made(
             refuse(_no_buckets)
     elif needs_guest and INSIDE_GUEST in os.environ:
         pytest.skip(_no_guest)
-    elif request.node.name == RERUN and not _no_netem:
+    elif request.node.name == RERUN and not without:
         pytest.skip("done in place")
     elif needs_guest and _no_guest:
-        refuse(f"{_no_netem}; {_no_guest}")
-    elif not needs_guest and _no_netem:
+        refuse(f"{without}; {_no_guest}")
+    elif not needs_guest and without:
         if INSIDE_GUEST in os.environ:
-            pytest.fail(_no_netem)
-        pytest.skip(f"{_no_netem.partition(';')[0]}: done by {RERUN}")
+            pytest.fail(without)
+        pytest.skip(f"{without.partition(';')[0]}: done by {RERUN}")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from netem.probe.budget import (
 from netem.probe.estimators import Edge
 from netem.probe.ledger import IN_A_ROW, EdgeWatch, Kind, LinkLedger, Sent, TrainWatch
 from netem.probe.planned import Expected, Passes, expected
-from netem.probe.traffic import TICK_NS, Load, Traffic, device_bytes
+from netem.probe.traffic import TICK_NS, Load, Traffic, sent_octets
 from tests.unit.netem.plans import MS, S, contact, plan_of, plans
 
 LINK = ("a", "b")
@@ -133,14 +133,13 @@ def test_probes_are_no_other_traffic_even_where_the_kernel_counts_them_late() ->
     assert not traffic.quiet
 
 
-def test_the_kernels_counters_are_read_without_the_loopback() -> None:
+def test_the_kernels_counters_are_found_by_their_names() -> None:
     text = (
-        "Inter-|   Receive                                                |  Transmit\n"
-        " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs\n"
-        "    lo:     999       1    0    0    0     0          0         0      999       1    0\n"
-        "orbit0:      10       2    0    0    0     0          0         0     1234       7    0\n"
+        "TcpExt: SyncookiesSent OutOctets\nTcpExt: 1 2\n"
+        "IpExt: InNoRoutes InOctets OutOctets InMcastOctets\nIpExt: 0 99 1234 0\n"
+        "MPTcpExt: OutOctets\nMPTcpExt: 7\n"
     )
-    assert device_bytes(text) == 1234
+    assert sent_octets(text) == 1234
 
 
 # --- ledger -------------------------------------------------------------------------------------------------
@@ -254,15 +253,19 @@ def test_probes_are_settled_in_order_and_not_before_their_time() -> None:
     assert probes.settled().losses.probes == 2
 
 
-def train(traffic: Traffic, *, starved: bool = False, skip: int = -1) -> list[float]:
+def train(
+    traffic: Traffic, *, starved: bool = False, skip: int = -1, lost_take_time: bool = True
+) -> list[float]:
     ledger = LinkLedger(LINK, traffic, 0)
-    watch = TrainWatch(0, 20, 1250, 10_000_000)
+    watch = TrainWatch(0, 20, 1250, 10_000_000, lost_take_time=lost_take_time)
     watch.starved = starved
+    place = 0
     for number in range(20):
-        due_ns = 3 * S + number * MS
+        due_ns = 3 * S + place * MS
         ledger.sent(Sent(number, Kind.TRAIN, 3 * S, due_ns, STATE, group=watch))
         if number != skip:
-            ledger.arrived(number, due_ns + number * MS // 10)  # 10 % slower than planned
+            ledger.arrived(number, due_ns + place * MS // 10)  # 10 % slower than planned
+        place += number != skip or lost_take_time
     ledger.settle(10**15)
     return ledger.rates
 
@@ -271,6 +274,10 @@ def test_a_train_on_a_quiet_link_tells_its_rate() -> None:
     assert train(QUIET) == [pytest.approx(1 / 1.1 - 1)]
     assert train(QUIET, skip=7) == [pytest.approx(1 / 1.1 - 1)]
     assert train(LIGHT) == train(QUIET, starved=True) == []
+
+
+def test_a_lost_packet_of_a_train_leaves_a_gap_only_where_it_took_the_transmitter() -> None:
+    assert train(QUIET, skip=7, lost_take_time=False) == [pytest.approx(1 / 1.1 - 1)]
 
 
 def edges(traffic: Traffic, *, up: bool) -> list[tuple[Edge, Edge]]:
