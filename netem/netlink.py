@@ -40,8 +40,10 @@ _IFF_UP: Final = 1
 _IFLA_OPERSTATE, _IF_OPER_UP = 16, 6  # not IFF_RUNNING, which is there while the state is unknown
 _NUD_PERMANENT: Final = 0x80
 _SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
-_BATCH_BYTES: Final = 32_768
-"""Of one sendmsg: what a socket's buffer takes many times, and whose refusals its receive buffer takes."""
+_BATCH_REQUESTS: Final = 128
+"""Of one sendmsg. A refusal takes 0.8 KB of the socket's receive buffer, where all of a batch must find room:
+Linux gives 208 KB.
+"""
 _NESTED: Final = 0x8000
 _TYPE_MASK: Final = 0x3FFF  # without the bits for nested and byte order
 
@@ -190,13 +192,11 @@ class Netlink:
         while begin < len(orders):
             first = self._sequence + 1
             parts: list[bytes] = []
-            size, end = 0, begin
-            while end < len(orders) and (size == 0 or size + len(orders[end][1]) < _BATCH_BYTES):
-                flags, body = orders[end]
-                end += 1
-                size += _HEADER.size + len(body)
+            end = min(begin + _BATCH_REQUESTS, len(orders))
+            for place in range(begin, end):
+                flags, body = orders[place]
                 self._sequence += 1
-                last = _ACK if end == len(orders) or size + len(orders[end][1]) >= _BATCH_BYTES else 0
+                last = _ACK if place == end - 1 else 0
                 length = _HEADER.size + len(body)
                 parts.append(_HEADER.pack(length, _RTM_NEWQDISC, _REQUEST | flags | last, self._sequence, 0))
                 parts.append(body)

@@ -99,6 +99,15 @@ def test_of_a_thousand_changes_the_refused_ones_are_named(up: Up) -> None:
     assert network.backend.changes == 500
 
 
+def test_where_every_one_of_a_thousand_changes_is_refused_none_goes_unheard(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    network._nodes["a"].netlink.remove_root_qdisc(network._ports[AB].index)
+    changes = [Change(AB, up_state(0, 1_000_000 + n), False) for n in range(1000)]
+    with pytest.raises(NetlinkError, match=r"link a b: .* \(and 999 more\)"):
+        network.backend.apply(changes, time.monotonic_ns())
+    assert network.backend.changes == 0
+
+
 def test_a_state_that_no_kernel_holds_is_refused_before_anything_is_set(up: Up) -> None:
     network = up(links=[AB], shaping=TokenBucket)
     changes = [
