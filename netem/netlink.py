@@ -83,6 +83,16 @@ class Qdisc:
 
 
 @dataclass(frozen=True, slots=True)
+class QdiscBatch:
+    """Requests of one system call: the place of the first, the numbers of the first and the last."""
+
+    begin: int
+    first: int
+    last: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """What the kernel says of a device; drops are of packets that it was to send."""
 
@@ -181,39 +191,40 @@ class Netlink:
         body += _text(_TCA_KIND, kind) + attribute(_TCA_OPTIONS, options)
         self._order(_RTM_NEWQDISC, _CREATE | _EXCLUSIVE, body, f"qdisc {kind}")
 
-    def set_qdiscs(self, orders: Sequence[tuple[int, bytes]]) -> list[tuple[int, int]]:
-        """Many root qdiscs in few system calls: (`HowQdisc`, `root_qdisc`) each; refused: (place, errno).
+    def composed(self, orders: Sequence[tuple[int, bytes]]) -> list[QdiscBatch]:
+        """For `set_qdiscs`, ahead of time: (`HowQdisc`, `root_qdisc`) each, in this order."""
+        batches: list[QdiscBatch] = []
+        for begin in range(0, len(orders), _BATCH_REQUESTS):
+            some = orders[begin : begin + _BATCH_REQUESTS]
+            first, self._sequence = self._sequence + 1, self._sequence + len(some)
+            parts: list[bytes] = []
+            for number, (flags, body) in enumerate(some, first):
+                flags |= _REQUEST | _ACK if number == self._sequence else _REQUEST
+                parts += (_HEADER.pack(_HEADER.size + len(body), _RTM_NEWQDISC, flags, number, 0), body)
+            batches.append(QdiscBatch(begin, first, self._sequence, b"".join(parts)))
+        return batches
+
+    def set_qdiscs(self, batches: Sequence[QdiscBatch]) -> list[tuple[int, int]]:
+        """Many root qdiscs, one system call a batch of this socket's `composed`; refused: (place, errno).
 
         The kernel works through them inside the call, in order, and answers a refusal each, and one
         acknowledgement of the last: silence about the others is success. OSError: answers were lost.
         """
         refused: list[tuple[int, int]] = []
-        begin = 0
-        while begin < len(orders):
-            first = self._sequence + 1
-            parts: list[bytes] = []
-            end = min(begin + _BATCH_REQUESTS, len(orders))
-            for place in range(begin, end):
-                flags, body = orders[place]
-                self._sequence += 1
-                last = _ACK if place == end - 1 else 0
-                length = _HEADER.size + len(body)
-                parts.append(_HEADER.pack(length, _RTM_NEWQDISC, _REQUEST | flags | last, self._sequence, 0))
-                parts.append(body)
-            self._socket.send(b"".join(parts))
+        for batch in batches:
+            self._socket.send(batch.data)
             done = False
             while not done:
                 data = self._socket.recv(1 << 18)
                 at = 0
                 while at < len(data):
                     length, kind, _, sequence, _ = _HEADER.unpack_from(data, at)
-                    if kind == _NLMSG_ERROR and first <= sequence <= self._sequence:
+                    if kind == _NLMSG_ERROR and batch.first <= sequence <= batch.last:
                         (number,) = struct.unpack_from("=i", data, at + _HEADER.size)
                         if number:
-                            refused.append((begin + sequence - first, -number))
-                        done |= sequence == self._sequence
+                            refused.append((batch.begin + sequence - batch.first, -number))
+                        done |= sequence == batch.last
                     at += (length + 3) & ~3
-            begin = end
         return refused
 
     def qdiscs(self) -> list[Qdisc]:

@@ -29,6 +29,12 @@ class TooLate(Exception):
 class Backend(Protocol):
     """What moves the packets. All links are down until told otherwise."""
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """What can be done ahead for these changes, which `apply` will be given next unless plans change.
+
+        Refuses nothing: that is for their instant.
+        """
+
     def apply(self, changes: Sequence[Change], now_ns: int) -> None:
         """Set these links, at once; `now_ns` is monotonic."""
 
@@ -147,8 +153,7 @@ class Replay:
         while (due_ns := self.due_ns()) is not None and due_ns <= now_ns:
             assert self._next is not None
             t_ns = self._next.t_ns
-            self._do(self._next)
-            late_ns = monotonic_ns() - due_ns
+            late_ns = self._do(self._next) - due_ns
             self.lateness.add(late_ns)
             if late_ns > self.late_ns:
                 self.late_steps += 1
@@ -181,13 +186,17 @@ class Replay:
         self._next = next(self._steps, None)
         if self._coming is not None and (self._next is None or self._next.t_ns >= self._coming[0]):
             self._switch(self._coming[1], self._coming[0])
+        elif self._next is not None:
+            self._backend.prepare(self._next.changes)
 
-    def _do(self, step: Step) -> None:
+    def _do(self, step: Step) -> int:
+        """Set the step's links; the monotonic instant at which they are set."""
         changes = step.changes
         if self._next_is_whole:
             changes = self._difference(step)
             self._next_is_whole = False
         self._backend.apply(changes, monotonic_ns())
+        set_ns = monotonic_ns()
         self.changes += len(changes)
         for change in changes:
             before = self._states.get(change.link)
@@ -195,6 +204,7 @@ class Replay:
             if change.state.up != (before is not None and before.up):
                 next_ns = self.schedule.next_edge_ns(change.link, step.t_ns)
                 self._cue(Cue(change.link, change.state.up, step.t_ns, next_ns))
+        return set_ns
 
     def _difference(self, step: Step) -> tuple[Change, ...]:
         """From the links as they are to a schedule's first step, which names those that are up."""

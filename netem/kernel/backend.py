@@ -8,14 +8,14 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from netem.kernel.encoder import Chance, Netem
 from netem.kernel.token_bucket import TokenBucket
 from netem.link_state import Link, LinkState, up_state
 from netem.namespaces import HostError
-from netem.netlink import HowQdisc, Netlink, NetlinkError, Qdisc, root_qdisc
+from netem.netlink import HowQdisc, Netlink, NetlinkError, Qdisc, QdiscBatch, root_qdisc
 from netem.schedule import Change
 
 Shaping = type[Netem] | type[TokenBucket]
@@ -47,15 +47,26 @@ class Port:
 
 @dataclass(slots=True)
 class _End:
+    link: Link
     port: Port
     chance: Chance
     handle: int
     state: LinkState
-    told: Netem | TokenBucket
     sent: int = 0  # by qdiscs that a cut has ended
     sent_bytes: int = 0
     drops: int = 0
     flushed: int = 0
+
+
+@dataclass(slots=True)
+class _Order:
+    """What one node's kernel is told at once: a request a link, and what then holds of it if accepted."""
+
+    netlink: Netlink
+    requests: list[tuple[int, bytes]] = field(default_factory=list)
+    links: list[tuple[_End, LinkState, int]] = field(default_factory=list)
+    cut: dict[int, _End] = field(default_factory=dict)
+    batches: list[QdiscBatch] = field(default_factory=list)
 
 
 class KernelBackend:
@@ -76,63 +87,82 @@ class KernelBackend:
         self._seed = seed
         self._overhead = packet_overhead
         self._ends: dict[Link, _End] = {}
+        self._prepared: tuple[Sequence[Change], list[_Order]] | None = None
 
     def install(self, link: Link, port: Port) -> None:
         """The link, down. HostError: the kernel lacks the kind, or the device has somebody's qdisc."""
         chance = Chance(self._seed, link)
         told = self._shaping.of(DOWN, link, packet_overhead=self._overhead)
         body = root_qdisc(port.index, HANDLES[0], self._shaping.KIND, told.options(chance.seed()))
-        refused = port.netlink.set_qdiscs([(HowQdisc.ADD, body)])
+        refused = port.netlink.set_qdiscs(port.netlink.composed([(HowQdisc.ADD, body)]))
         if refused:
             raise HostError(self._why_not(refused[0][1], link, port))
-        self._ends[link] = _End(port, chance, HANDLES[0], DOWN, told)
+        self._ends[link] = _End(link, port, chance, HANDLES[0], DOWN)
+
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Write the messages for the next `apply`, if it will be given this very sequence."""
+        try:
+            self._prepared = changes, self._orders(changes)
+        except (KeyError, ValueError):
+            self._prepared = None  # `apply` opens the link, or refuses the state, at its instant
 
     def apply(self, changes: Sequence[Change], now_ns: int) -> None:
         """ValueError: a state that no kernel holds, nothing was set. NetlinkError: its link was refused."""
-        nodes: dict[int, list[tuple[Change, _End, Netem | TokenBucket, int, int, bytes]]] = {}
-        sockets: dict[int, Netlink] = {}
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared[0] is changes:
+            orders = prepared[1]
+        else:
+            for change in changes:
+                if change.link not in self._ends:
+                    self.open_link(change.link)
+            orders = self._orders(changes)
+        failed: list[str] = []
+        number = 0
+        for order in orders:
+            if order.cut:
+                self._keep_counts(order.netlink, order.cut)
+            refused = dict(order.netlink.set_qdiscs(order.batches))
+            self.calls += 1
+            self.changes += len(order.links) - len(refused)
+            for place, (end, state, handle) in enumerate(order.links):
+                if place not in refused:
+                    end.state, end.handle = state, handle
+                    continue
+                number = number or refused[place]
+                source, destination = end.link
+                failed.append(f"link {source} {destination}: {os.strerror(refused[place])}")
+        if failed:
+            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+            raise NetlinkError(number, f"{failed[0]}{more}")
+
+    def _orders(self, changes: Sequence[Change]) -> list[_Order]:
+        """One a node. KeyError: a link without an end. ValueError as `apply`."""
         shaping, overhead = self._shaping, self._overhead
+        nodes: dict[int, _Order] = {}
         for change in changes:
             link, state = change.link, change.state
-            end = self._ends.get(link)
-            if end is None:
-                self.open_link(link)
-                end = self._ends[link]
+            end = self._ends[link]
             told = shaping.of(
                 state,
                 link,
                 lost_first=end.chance.lost_first(state.loss.mean),
                 packet_overhead=overhead,
             )
+            netlink, index = end.port.netlink, end.port.index
+            order = nodes.get(id(netlink))
+            if order is None:
+                order = nodes[id(netlink)] = _Order(netlink)
             how, handle, seed = HowQdisc.CHANGE, end.handle, None
             if state.outage == "cut" and end.state.outage != "cut":
                 # A new qdisc: what waited or flew in the old one is gone, the link's other direction is not.
                 how, seed = HowQdisc.REPLACE, end.chance.seed()
                 handle = HANDLES[1] if end.handle == HANDLES[0] else HANDLES[0]
-            body = root_qdisc(end.port.index, handle, shaping.KIND, told.options(seed))
-            key = id(end.port.netlink)
-            sockets[key] = end.port.netlink
-            nodes.setdefault(key, []).append((change, end, told, how, handle, body))
-        failed: list[str] = []
-        number = 0
-        for key, orders in nodes.items():
-            netlink = sockets[key]
-            cut = {end.port.index: end for _, end, _, how, _, _ in orders if how == HowQdisc.REPLACE}
-            if cut:
-                self._keep_counts(netlink, cut)
-            refused = dict(netlink.set_qdiscs([(how, body) for _, _, _, how, _, body in orders]))
-            self.calls += 1
-            for place, (change, end, told, _, handle, _) in enumerate(orders):
-                if place in refused:
-                    number = number or refused[place]
-                    source, destination = change.link
-                    failed.append(f"link {source} {destination}: {os.strerror(refused[place])}")
-                else:
-                    end.state, end.told, end.handle = change.state, told, handle
-                    self.changes += 1
-        if failed:
-            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-            raise NetlinkError(number, f"{failed[0]}{more}")
+                order.cut[index] = end
+            order.requests.append((how, root_qdisc(index, handle, shaping.KIND, told.options(seed))))
+            order.links.append((end, state, handle))
+        for order in nodes.values():
+            order.batches = order.netlink.composed(order.requests)
+        return list(nodes.values())
 
     def verify(self) -> list[str]:
         """Each link whose qdisc is not what it was told, with what differs: read from the kernel."""
@@ -145,8 +175,8 @@ class KernelBackend:
                 what = "no qdisc" if found is None else f"qdisc {found.kind} {found.handle >> 16:x}:"
                 complaints.append(f"{name}: {end.port.device} has {what}, not ours")
                 continue
-            held = self._shaping.read(found.options)
-            differences = held.differences(end.told)  # type: ignore[arg-type]
+            told = self._shaping.of(end.state, (source, destination), packet_overhead=self._overhead)
+            differences = self._shaping.read(found.options).differences(told)  # type: ignore[arg-type]
             if differences:
                 complaints.append(f"{name}: {'; '.join(differences)}")
         return complaints

@@ -89,6 +89,9 @@ class Relay:
         self._largest_packet = max(self._largest_packet, mtu)
         self._epoll.register(device.fd, select.EPOLLIN)
 
+    def prepare(self, changes: Sequence[Change]) -> None:
+        """Nothing: a change is a handful of assignments."""
+
     def apply(self, changes: Sequence[Change], now_ns: int) -> None:
         """KeyError for a node that was not added."""
         for change in changes:

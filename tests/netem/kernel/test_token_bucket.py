@@ -99,6 +99,47 @@ def test_of_a_thousand_changes_the_refused_ones_are_named(up: Up) -> None:
     assert network.backend.changes == 500
 
 
+def test_what_is_prepared_is_set_at_its_instant_and_not_before(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    before, after = (
+        [Change(way, up_state(0, rate), False) for way in (AB, AB[::-1])] for rate in (8000, 9000)
+    )
+    network.backend.apply(before, time.monotonic_ns())
+    network.backend.prepare(after)
+    assert network.backend.verify() == [] and network.backend.changes == 2
+    network.backend.apply(after, time.monotonic_ns())
+    assert network.backend.verify() == [] and network.backend.changes == 4
+    held = {qdisc.index: qdisc for qdisc in network._nodes["a"].netlink.qdiscs()}
+    assert TokenBucket.read(held[network._ports[AB].index].options).rate_bytes_per_s == 9000 // 8
+
+
+def test_what_is_prepared_and_does_not_come_leaves_no_trace(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    state = up_state(0, 10**6)
+    put(network, state)
+    network.backend.prepare([Change(AB, state.down("cut"), False)])
+    put(network, replace(state, rate_bps=10**7))
+    network.backend.prepare([Change(AB, replace(state, rate_bps=10**8), False)])
+    put(network, state.down("cut"))
+    assert network.backend.verify() == []
+    with Talk(network, *AB) as talk:
+        talk.send(3)
+        assert talk.receive(0.2) == []
+
+
+def test_what_cannot_be_set_is_refused_at_its_instant_and_not_when_it_is_prepared(up: Up) -> None:
+    network = up("a", "b", "c", links=[AB], shaping=TokenBucket)
+    changes = [Change(AB, replace(up_state(0, 10**6), rate_bps=9), True)]
+    network.backend.prepare(changes)
+    with pytest.raises(ValueError, match="link a b: rate_bps"):
+        network.backend.apply(changes, time.monotonic_ns())
+    unforeseen = [Change(("a", "c"), up_state(0, 10**6), True)]
+    network.backend.prepare(unforeseen)
+    assert ("a", "c") not in network._ports
+    network.backend.apply(unforeseen, time.monotonic_ns())
+    assert network.backend.verify() == []
+
+
 def test_where_every_one_of_a_thousand_changes_is_refused_none_goes_unheard(up: Up) -> None:
     network = up(links=[AB], shaping=TokenBucket)
     network._nodes["a"].netlink.remove_root_qdisc(network._ports[AB].index)

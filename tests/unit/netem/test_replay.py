@@ -24,10 +24,16 @@ class Host:
         self.applied: list[tuple[int, Link, LinkState]] = []
         self.news: list[bool] = []
         self.cues: list[Cue] = []
+        self.prepared: Sequence[Change] | None = None
+        self.ahead: list[bool] = []
         monkeypatch.setattr(netem.replay, "monotonic_ns", lambda: self.now_ns)
+
+    def prepare(self, changes: Sequence[Change]) -> None:
+        self.prepared = changes
 
     def apply(self, changes: Sequence[Change], now_ns: int) -> None:
         assert now_ns == self.now_ns
+        self.ahead.append(changes is self.prepared)
         self.applied += [(now_ns - 1000 * S, change.link, change.state) for change in changes]
         self.news += [change.new_loss for change in changes]
 
@@ -70,6 +76,16 @@ def test_each_step_is_applied_at_its_instant_of_the_monotonic_clock(host: Host) 
     assert host.edges() == [(1, A_B, True), (2, A_B, False), (2, B_A, True), (3, B_A, False)]
     assert replay.finished
     assert replay.document()["late_steps"] == 0
+
+
+def test_each_step_is_prepared_before_its_instant_but_the_first_of_a_plan(host: Host) -> None:
+    replay = following(host, schedule_of(window(A_B, 10, 20), window(B_A, 20, 30)))
+    host.run(replay, 15)
+    assert host.ahead == [False, True] and host.prepared is not None
+    assert [change.link for change in host.prepared] == [A_B, B_A]
+    replay.replace(schedule_of(window(B_A, 12, 18)), 16 * S)
+    host.run(replay, 100)
+    assert host.ahead == [False, True, False, True]
 
 
 def test_before_the_clock_starts_the_links_of_the_beginning_are_set_and_nothing_moves(host: Host) -> None:
