@@ -19,7 +19,7 @@ from math import ceil
 from typing import Final
 
 from netem.link_state import NO_LOSS, QUEUE_NS, Link, LinkState, Loss, Outage, up_state
-from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.contact import Contact, Sample, interpolated
 from orbitrain.contacts.plan import ContactPlan
 
 Piece = tuple[int, int, int, Loss]
@@ -43,16 +43,21 @@ class Stepped:
         """Ascending, the first at the contact's start; where nothing changes for long there are none."""
         step_ns, start_ns = self.step_ns, contact.start_ns
         samples, after = contact.samples, 0
+        left: Sample | None = None
         while start_ns < contact.end_ns:
             end_ns = min((start_ns // step_ns + 1) * step_ns, contact.end_ns)
             middle_ns = (start_ns + end_ns) // 2
-            sample = contact.sample_at(middle_ns)
-            yield start_ns, sample.delay_ns, sample.rate_bps, Loss.of(sample.loss_mean, sample.loss_burst)
+            # As `contact.sample_at`, which would search the samples and make one each time.
             while after < len(samples) and samples[after].t_ns <= middle_ns:
                 after += 1
+            before, right = samples[max(after - 1, 0)], samples[min(after, len(samples) - 1)]
+            if before is not left:
+                left, loss = before, Loss.of(before.loss_mean, before.loss_burst)
+            delay_ns = interpolated(middle_ns, left.t_ns, right.t_ns, left.delay_ns, right.delay_ns)
+            rate_bps = interpolated(middle_ns, left.t_ns, right.t_ns, left.rate_bps, right.rate_bps)
+            yield start_ns, delay_ns, rate_bps, loss
             if after == len(samples):
                 return  # the last sample holds to the end
-            left, right = samples[max(after - 1, 0)], samples[after]
             start_ns = end_ns
             if (left.delay_ns, left.rate_bps) == (right.delay_ns, right.rate_bps):
                 # Who takes the pieces one by one has packets to move: hours are not gone through in steps.
@@ -234,36 +239,42 @@ class Schedule:
         is, is left out.
         """
         now: dict[Link, LinkState] = {}
-        losses: dict[Link, Loss] = {}
-        waiting: list[tuple[int, int, int, _Course]] = []  # time, 0 for an end and 1 for a piece, tie-breaker
+        waiting: dict[int, list[_Course]] = {}  # by their next instant: those of stepped links are the same
+        instants: list[int] = []  # of `waiting`, a heap
+
+        def wait(until_ns: int, course: _Course) -> None:
+            if until_ns not in waiting:
+                waiting[until_ns] = []
+                heapq.heappush(instants, until_ns)
+            waiting[until_ns].append(course)
+
         contacts = iter(contact for contact in self.plan.contacts if contact.end_ns > from_ns)
         coming = next(contacts, None)
-        count = 0
         first = True
-        while waiting or coming is not None or first:
+        while instants or coming is not None or first:
             t_ns = from_ns
             if not first:
-                times = [waiting[0][0]] if waiting else []
+                times = instants[:1]
                 t_ns = min(times + ([coming.start_ns] if coming is not None else []))
             while coming is not None and coming.start_ns <= t_ns:
-                course = _Course.of(coming, self.how, t_ns)
-                heapq.heappush(waiting, (t_ns, 1, count, course))
-                count += 1
+                wait(t_ns, _Course.of(coming, self.how, t_ns))
                 coming = next(contacts, None)
             new: dict[Link, LinkState] = {}
-            while waiting and waiting[0][0] == t_ns:
-                _, is_piece, number, course = heapq.heappop(waiting)
-                if is_piece:
+            if instants and instants[0] == t_ns:
+                heapq.heappop(instants)
+            for course in waiting.pop(t_ns, ()):
+                if course.end_ns > t_ns:
                     new[course.link] = self.scaled(*course.piece[1:])
-                    then_ns = course.advance()
-                    heapq.heappush(waiting, (then_ns, int(then_ns < course.end_ns), number, course))
+                    wait(course.advance(), course)
                 else:
-                    new[course.link] = now[course.link].down(self.outage)
+                    # Not where the link's next contact begins at this instant.
+                    new.setdefault(course.link, now[course.link].down(self.outage))
             changes = []
-            for link, state in sorted(new.items()):
-                if now.get(link) != state:
-                    changes.append(Change(link, state, losses.get(link) != state.loss))
-                    now[link], losses[link] = state, state.loss
+            for link in sorted(new):
+                before, state = now.get(link), new[link]
+                if before != state:
+                    changes.append(Change(link, state, before is None or before.loss != state.loss))
+                    now[link] = state
             if changes or first:
                 yield Step(t_ns, tuple(changes))
             first = False
