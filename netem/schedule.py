@@ -1,8 +1,8 @@
 """From a contact plan to steps of link states, in time order, made as they are needed.
 
 The plan's delay and rate run linearly between samples; a back end holds values constant between changes.
-Stepped, every link that is up is set anew at each multiple of the step, to its value in the middle of that
-step. Adaptive, a link is set anew when its plan has left a stated band around the last value: fewer changes,
+Stepped, every link that is up is set anew once every step, to its value in the middle of the time until the
+next. Adaptive, a link is set anew when its plan has left a stated band around the last value: fewer changes,
 a stated error. Edges of contacts are exact to the nanosecond in both.
 
 Times are scenario ns; states are in host units, scaled by the clock's rate r: delays and jitter / r, rates *
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil
 from typing import Final
+from zlib import crc32
 
 from netem.link_state import NO_LOSS, QUEUE_NS, Link, LinkState, Loss, Outage, up_state
 from orbitrain.contacts.contact import Contact, Sample, interpolated
@@ -31,21 +32,29 @@ SMALLEST_STEP_NS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """Every link that is up is set anew at each multiple of `step_ns` of scenario time."""
+    """Every link that is up is set anew at each multiple of `step_ns` of scenario time.
+
+    With `turns` sources take turns: the links of one are set together, as much later than the multiple as its
+    name says, in that many equal parts of the step. Then no host is told of all its links at one instant.
+    """
 
     step_ns: int = 1_000_000_000
+    turns: int = 1
 
     def __post_init__(self) -> None:
         if self.step_ns < SMALLEST_STEP_NS:
             raise ValueError(f"step_ns: must be {SMALLEST_STEP_NS} or more, not {self.step_ns}")
+        if not 1 <= self.turns <= self.step_ns // SMALLEST_STEP_NS:
+            raise ValueError(f"turns: must be 1 to one each ms of the step, not {self.turns}")
 
     def pieces(self, contact: Contact) -> Iterator[Piece]:
         """Ascending, the first at the contact's start; where nothing changes for long there are none."""
         step_ns, start_ns = self.step_ns, contact.start_ns
+        turn_ns = crc32(contact.source.encode()) % self.turns * step_ns // self.turns
         samples, after = contact.samples, 0
         left: Sample | None = None
         while start_ns < contact.end_ns:
-            end_ns = min((start_ns // step_ns + 1) * step_ns, contact.end_ns)
+            end_ns = min(((start_ns - turn_ns) // step_ns + 1) * step_ns + turn_ns, contact.end_ns)
             middle_ns = (start_ns + end_ns) // 2
             # As `contact.sample_at`, which would search the samples and make one each time.
             while after < len(samples) and samples[after].t_ns <= middle_ns:
@@ -61,7 +70,7 @@ class Stepped:
             start_ns = end_ns
             if (left.delay_ns, left.rate_bps) == (right.delay_ns, right.rate_bps):
                 # Who takes the pieces one by one has packets to move: hours are not gone through in steps.
-                start_ns = max(end_ns, right.t_ns // step_ns * step_ns)
+                start_ns = max(end_ns, (right.t_ns - turn_ns) // step_ns * step_ns + turn_ns)
 
     def density_per_s(self, contact: Contact) -> float:
         return 1e9 / self.step_ns
@@ -193,7 +202,7 @@ class Schedule:
     def document(self) -> dict[str, object]:
         """What was asked for, for a run's record."""
         how: dict[str, object] = (
-            {"step_ns": self.how.step_ns}
+            {"step_ns": self.how.step_ns, "turns": self.how.turns}
             if isinstance(self.how, Stepped)
             else {"adaptive": {"delay_ns": self.how.delay_ns, "rate": self.how.rate}}
         )

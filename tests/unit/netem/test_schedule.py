@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +47,23 @@ def test_steps_of_all_links_come_at_the_same_instants() -> None:
     steps = list(Schedule(plan_of(PASS, other), how=Stepped(2 * S)).steps())
     both = [step.t_ns for step in steps if len(step.changes) == 2]
     assert both == [12 * S, 14 * S, 16 * S, 18 * S]
+
+
+def test_in_turns_the_links_of_a_source_are_set_together_and_all_sources_not_at_once() -> None:
+    def link(source: str, destination: str) -> Contact:
+        return contact(source, destination, 0, 20 * S, (0, 2 * MS, 1_000_000), (20 * S, 12 * MS, 3_000_000))
+
+    sources = [f"sat-{n}" for n in range(40)]
+    many = [link(source, destination) for source in sources for destination in ("x", "y")]
+    how = Stepped(2 * S, turns=4)
+    changes = replayed(Schedule(plan_of(*many), how=how))
+    turns = set()
+    for source in sources:
+        times = [[t_ns for t_ns, state in changes[source, to] if state.up] for to in ("x", "y")]
+        assert times[0] == times[1]
+        (turn_ns,) = {t_ns % (2 * S) for t_ns in times[0][1:]}
+        turns.add(turn_ns)
+    assert turns == {0, S // 2, S, 3 * S // 2}
 
 
 def test_a_constant_link_changes_only_at_its_edges() -> None:
@@ -129,15 +147,19 @@ def test_adaptive_is_the_plan_within_the_stated_error(
             )
 
 
-@given(plans(), st.sampled_from([0.1, 1.0, 7.0]), st.sampled_from([1.0, 60.0]))
-def test_stepped_is_the_plan_at_the_middle_of_each_step(plan: ContactPlan, step_s: float, r: float) -> None:
-    schedule = Schedule(plan, r, Stepped(round(step_s * S)))
+@given(plans(), st.sampled_from([0.1, 1.0, 7.0]), st.sampled_from([1, 1, 7]), st.sampled_from([1.0, 60.0]))
+def test_stepped_is_the_plan_at_the_middle_of_each_step(
+    plan: ContactPlan, step_s: float, turns: int, r: float
+) -> None:
+    how = Stepped(round(step_s * S), turns)
+    schedule = Schedule(plan, r, how)
     for link, changes in replayed(schedule).items():
         for t_ns, state in changes:
             if state.up:
                 truth = plan.active(*link, t_ns)
                 assert truth is not None
-                end_ns = min((t_ns // schedule.how.step_ns + 1) * schedule.how.step_ns, truth.end_ns)  # type: ignore[union-attr]
+                turn_ns = crc32(link[0].encode()) % turns * how.step_ns // turns
+                end_ns = min(((t_ns - turn_ns) // how.step_ns + 1) * how.step_ns + turn_ns, truth.end_ns)
                 sample = truth.sample_at((t_ns + end_ns) // 2)
                 assert state == schedule.scaled(
                     sample.delay_ns, sample.rate_bps, Loss.of(sample.loss_mean, sample.loss_burst)
@@ -220,6 +242,8 @@ def test_a_plan_of_a_hundred_thousand_contacts_is_begun_at_once() -> None:
     ("make", "complaint"),
     [
         (lambda: Stepped(10), "step_ns: must be"),
+        (lambda: Stepped(S, turns=0), "turns: must be"),
+        (lambda: Stepped(10 * MS, turns=11), "turns: must be"),
         (lambda: Adaptive(delay_ns=0), "delay_ns: must be"),
         (lambda: Adaptive(rate=1.0), "rate: must be"),
         (lambda: Schedule(plan_of(), clock_rate=0.0), "clock_rate: must be"),
