@@ -92,7 +92,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def plan_of_the_pass(folder: Path) -> ContactPlan:
     text = SCENARIO.read_text(encoding="utf-8")
     for old, new in (
-        ("service_rate_bps = 2_000_000\n", ""),
+        ("service_rate_bps = 500_000\n", ""),
         ("[compute]", '[links.service]\npreset = "s-band-service"\n' + MARGIN + "\n[compute]"),
         ("duration_s = 43200", "duration_s = 3600"),
     ):

@@ -21,7 +21,10 @@ from typing import Any
 
 import pytest
 
+from netem.kernel.token_bucket import TokenBucket
+from netem.link_state import up_state
 from netem.namespaces import FOLDER, owned
+from netem.netlink import Netlink
 from netem.syscalls import network_of
 from orbitrain.contacts.contact import Contact
 from orbitrain.contacts.plan import ContactPlan
@@ -223,6 +226,19 @@ def test_links_that_follow_another_plan_are_untrue_for_the_right_reason(
         truth = up.result()["links_truth"]
     assert truth["verdict"] == "untrue"
     assert reason in truth["reason"]
+
+
+@pytest.mark.full
+def test_a_device_that_somebody_else_shapes_makes_its_links_untrue(tmp_path: Path) -> None:
+    """As by hand: tc qdisc add dev orbit0 root tbf rate 1mbit ..."""
+    plan = plan_of(steady("a", "b", 20, 10), steady("b", "a", 20, 10))
+    slow = TokenBucket.of(up_state(0, 1_000_000), ("a", "b")).options()
+    with probed(tmp_path, plan, seconds=14) as up:
+        with network_of(str(FOLDER / up.places["a"]["netns"])), Netlink() as netlink:
+            netlink.add_root_qdisc(netlink.index_of("orbit0"), "tbf", slow)
+        truth = up.result()["links_truth"]
+    assert truth["verdict"] == "untrue"
+    assert "rate: a to b (-" in truth["reason"] and "b to a" not in truth["reason"]
 
 
 @pytest.mark.full

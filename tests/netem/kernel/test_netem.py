@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import socket
 import statistics
 import subprocess
 import time
@@ -26,6 +28,7 @@ from tests.unit.netem.plans import contact, plan_of
 pytestmark = pytest.mark.netem
 
 MS = 1_000_000
+IP_RECVERR = 11
 AB, BA = ("a", "b"), ("b", "a")
 Up = Callable[..., KernelNetwork]
 
@@ -271,6 +274,30 @@ def test_the_limit_counts_what_waits_and_what_flies(up: Up) -> None:
         talk.send(300)
         assert talk.receive(1.0) == list(range(100))
     assert link(network)["dropped"] == 200
+
+
+def test_a_full_queue_is_told_to_the_sender_and_a_loss_is_not(up: Up) -> None:
+    """What netem loses it has accepted; what does not fit it refuses, and the sender sees ENOBUFS."""
+    lossy = replace(up_state(20 * MS, 10_000_000), loss=Loss("uniform", 1.0))
+    short = replace(up_state(400 * MS, 10_000_000), limit_packets=10)
+    network = up(links=[AB])
+    place = str(network.places["b"].address), 9
+    for state, refused in ((lossy, 0), (short, 40)):
+        put(network, ab=state)
+        with network_of(str(network.places["a"].namespace)):
+            sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sending:
+            sending.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)  # else a socket is not told
+            errors = [number for _ in range(50) if (number := sending_error(sending, place))]
+        assert errors == [errno.ENOBUFS] * refused
+
+
+def sending_error(sending: socket.socket, place: tuple[str, int]) -> int:
+    try:
+        sending.sendto(bytes(100), place)
+    except OSError as error:
+        return error.errno or 0
+    return 0
 
 
 def test_a_link_that_nobody_has_set_carries_nothing(up: Up) -> None:
