@@ -1,10 +1,27 @@
-"""Which bytes of an object are held: half-open ranges of offsets. Pure."""
+"""Which bytes of an object are held, which are to be sent, and in what pieces. Pure.
+
+Bytes are half-open ranges of offsets. What a receiver has acknowledged is on its disk: `Sending` never sends
+it again. What is in the air when a link goes is what a cut can cost, so `Pace` bounds it.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+CHUNK_BYTES_MIN: Final = 64 * 1024
+CHUNK_BYTES_MAX: Final = 2 * 1024 * 1024
+"""Bounds of a chunk: below, headers and answers cost more than a cut does; above, gRPC's message is too
+large."""
+
+CHUNK_S: Final = 2.0
+"""Seconds of the link that a chunk takes, within those bounds."""
+
+WINDOW_CHUNKS: Final = 2
+"""Chunks in the air at least: one under way while the answer to the other is."""
 
 Range: TypeAlias = tuple[int, int]
 """Half-open range of byte offsets: (start, end)."""
@@ -56,3 +73,76 @@ class RangeSet:
         if start < end:
             gaps.append((start, end))
         return gaps
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How an object is cut for a link: bytes of a chunk, and bytes that may be in the air unanswered."""
+
+    chunk_bytes: int
+    window_bytes: int
+
+    @staticmethod
+    def of(rate_bps: float, round_trip_s: float) -> Pace:
+        """For a link of this rate, in the seconds that it is of.
+
+        The window holds twice what the link carries in a round trip, so that it is never idle for want of an
+        answer, and WINDOW_CHUNKS.
+        """
+        per_s = rate_bps / 8
+        chunk = min(max(int(per_s * CHUNK_S), CHUNK_BYTES_MIN), CHUNK_BYTES_MAX)
+        return Pace(chunk, max(WINDOW_CHUNKS * chunk, int(2 * per_s * round_trip_s)))
+
+
+class Sending:
+    """What is still to be sent of one object over one call: chunks in order, a window of them in the air."""
+
+    def __init__(self, missing: Iterable[Range], window_bytes: int) -> None:
+        """`missing` are the ranges that the receiver has asked for, in the order in which it wants them."""
+        self._left = deque((start, end) for start, end in missing if start < end)
+        self._window_bytes = window_bytes
+        self._answered = 0
+        self.sent_bytes = 0
+        """Bytes given to the link, repeats included."""
+
+    @property
+    def left_bytes(self) -> int:
+        """Bytes that wait to be sent."""
+        return sum(end - start for start, end in self._left)
+
+    @property
+    def in_air_bytes(self) -> int:
+        """Bytes sent of which no answer has told yet."""
+        return self.sent_bytes - self._answered
+
+    def next(self, chunk_bytes: int) -> Range | None:
+        """The chunk to send now, of at most `chunk_bytes`; None while the window is full, or nothing is
+        left."""
+        if not self._left:
+            return None
+        start, end = self._left[0]
+        stop = min(end, start + chunk_bytes)
+        if self.in_air_bytes and self.in_air_bytes + stop - start > self._window_bytes:
+            return None
+        if stop == end:
+            self._left.popleft()
+        else:
+            self._left[0] = (stop, end)
+        self.sent_bytes += stop - start
+        return (start, stop)
+
+    def answered(self, total_bytes: int, damaged: Iterable[Range] = ()) -> None:
+        """The receiver has had so many bytes of this call by now, of which these arrived damaged.
+
+        Raises ValueError for more than were sent, or fewer than it has said before.
+        """
+        if not self._answered <= total_bytes <= self.sent_bytes:
+            raise ValueError(f"{total_bytes} bytes of {self.sent_bytes} are said to have come")
+        self._answered = total_bytes
+        for start, end in damaged:
+            self._left.appendleft((start, end))
+
+    def committed(self, ranges: Iterable[Range]) -> None:
+        """The receiver keeps these, whoever sent them: they need not be sent any more."""
+        held = RangeSet(ranges)
+        self._left = deque(gap for start, end in self._left for gap in held.missing(start, end))
