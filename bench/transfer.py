@@ -52,11 +52,11 @@ class Admits:
 class Bare(link_pb2_grpc.LinkServicer):
     """Takes a stream and drops it."""
 
-    async def Put(self, requests: AsyncIterator[link_pb2.Chunk], context: Any) -> link_pb2.PutReply:
+    async def Put(self, requests: AsyncIterator[link_pb2.Chunk], context: Any) -> None:
         received = 0
         async for chunk in requests:
             received += len(chunk.data)
-        return link_pb2.PutReply(held=[link_pb2.Range(start=0, end=received)])
+        await context.write(link_pb2.Progress(arrived_bytes=received))
 
 
 async def ours(data: bytes, folder: Path) -> float:
@@ -67,8 +67,8 @@ async def ours(data: bytes, folder: Path) -> float:
     server = LinkServer("127.0.0.1:0", blobs, Admits(), ["a"])
     client = LinkClient(f"127.0.0.1:{await server.start()}", "a")
     begun_s = time.perf_counter()
-    await client.missing([(digest, len(data))])
-    await client.put(digest, len(data), path, TIMEOUT_S)
+    missing = await client.missing([(digest, len(data))])
+    await client.put(digest, len(data), path, TIMEOUT_S, missing[digest])
     took_s = time.perf_counter() - begun_s
     assert blobs.has(digest)
     await client.close()
@@ -89,9 +89,10 @@ async def bare(data: bytes) -> float:
                 yield link_pb2.Chunk(offset=start, data=data[start : start + CHUNK_BYTES_DEFAULT])
 
         begun_s = time.perf_counter()
-        reply = await link_pb2_grpc.LinkStub(channel).Put(stream(), timeout=TIMEOUT_S)
+        call = link_pb2_grpc.LinkStub(channel).Put(stream(), timeout=TIMEOUT_S)
+        answers = [answer async for answer in call]
         took_s = time.perf_counter() - begun_s
-    assert reply.held[0].end == len(data)
+    assert answers[-1].arrived_bytes == len(data)
     await server.stop(0.1)
     return took_s
 

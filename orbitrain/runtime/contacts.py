@@ -30,7 +30,7 @@ from orbitrain.mailbox import (
     window_at,
 )
 from orbitrain.runtime.reception import OUTCOMES
-from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused
+from orbitrain.transport.rpc import LinkClient, LinkDown, Parcel, PeerRefused
 from orbitrain.v1 import link_pb2 as wire
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Contacts:
             else:
                 driver.wake()  # it may wait for this contact to end
         finally:
-            driver.forget(peer)
+            driver.blobs.unexpect(peer)  # its letters will not come in this contact any more
             with contextlib.suppress(LinkDown):
                 await here.client.close()
         return here.end_ns
@@ -301,7 +301,8 @@ class Contacts:
     async def _move(self, here: _Peer, believed: Contact | None, letter: Letter, start_ns: int) -> None:
         driver = self._driver
         objects = [] if letter.cancelled is not None else list(letter.objects)
-        missing = frozenset(await here.client.missing(objects) if objects else ())
+        ranges = await here.client.missing(objects, parcel=parcel(letter, driver.core)) if objects else {}
+        missing = frozenset(ranges)
         if letter not in driver.core.outbox.heads(here.name):
             return  # withdrawn or expired meanwhile: this side has ended it
         if not self._fits(here, believed, letter, missing, start_ns):
@@ -316,8 +317,8 @@ class Contacts:
         here.owed, link_class = True, self._link_class(here.name, start_ns)
         timeout_s = driver.clock.wall_s_until(course.answered_ns or here.end_ns) + ANSWER_MARGIN_S
         for digest, nbytes in objects:
-            if digest in missing:
-                await here.client.put(digest, nbytes, driver.blobs.path(digest), timeout_s)
+            if digest in ranges:
+                await here.client.put(digest, nbytes, driver.blobs.path(digest), timeout_s, ranges[digest])
         # The answer to one that is not heard may well be under way when the contact ends.
         here.owed = course.answered_ns is not None
         receipt = await here.client.deliver(written(letter, driver.core, course.arrives_ns), timeout_s)
@@ -364,6 +365,11 @@ def written(letter: Letter, core: Core, due_ns: int) -> wire.Letter:
     )
 
 
+def parcel(letter: Letter, core: Core) -> Parcel:
+    """What a letter's objects are offered for."""
+    return Parcel(core.incarnation, letter.role, letter.lane, letter.sequence, letter.expires_at_ns)
+
+
 def ended(
     letter: Letter, core: Core, outcome: Outcome, reason: str, due_ns: int, fields: Mapping[str, Any]
 ) -> Arrival:
@@ -384,7 +390,10 @@ def ended(
 
 def size_of(letter: Letter, missing: frozenset[Digest]) -> int:
     """Modelled bytes of a letter with the objects that its receiver lacks."""
+    return letter_bytes(letter, sum(nbytes for digest, nbytes in letter.objects if digest in missing))
+
+
+def letter_bytes(letter: Letter, lacking_bytes: int) -> int:
+    """Modelled bytes of a letter with those of its objects that its receiver lacks."""
     size = ENVELOPE_BYTES + len(letter.body)
-    if letter.cancelled is not None:
-        return size  # it is settled, not delivered
-    return size + sum(nbytes for digest, nbytes in letter.objects if digest in missing)
+    return size if letter.cancelled is not None else size + lacking_bytes  # else it is settled, not delivered

@@ -314,7 +314,6 @@ class _Life:
         self._driver = driver
         driver.reception.peers = {*config.link.peers, *driver.links.neighbours(config.name)}
         link = LinkServer(config.link.listen, node.blobs, driver.reception, driver.reception.peers, shaped)
-        driver.awaited, driver.forget = link.awaited, link.forget
         await link.start()
         times = Times(round(config.link.acquisition_s * SECOND_NS), round(config.link.message_s * SECOND_NS))
         self._stepping = asyncio.create_task(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -36,6 +36,10 @@ from orbitrain.transport.store.journal import Journal
 
 COLLECT_STEPS = 64
 """Steps between collections. An object goes when two in a row found nobody naming it."""
+
+LINGER_NS = 86_400 * SECOND_NS
+"""Scenario time for which bytes outlive the expiry of the letter they came for: within a day any satellite
+passes again, and the same object is likely to be offered for another letter."""
 
 
 class Driver:
@@ -81,10 +85,6 @@ class Driver:
         self._failure: BaseException | None = None
         self.reception = Reception(self)
         self.contacts: Contacts | ShapedContacts = ShapedContacts(self) if shaped else Contacts(self)
-        self.awaited: Callable[[], Collection[Digest]] = tuple
-        """Objects that peers have put here for letters still to come."""
-        self.forget: Callable[[str], None] = lambda peer: None
-        """Told when a peer's letters will not come in this contact any more."""
 
     # ----------------------------------------------------------------------------------- running
 
@@ -284,12 +284,14 @@ class Driver:
 
     def _collect(self) -> None:
         """Delete what nobody named at this collection nor the last: a job's output is named by then."""
-        needed = self.core.needed() | self._preloaded | set(self.awaited())
+        expected = self.blobs.expected(self._latest_ns - LINGER_NS)
+        needed = self.core.needed() | self._preloaded | expected
         for arrival in self._inbox:
             needed.update(arrival.objects)
         present = set(self.blobs.digests())
         unnamed = present - needed
         self.blobs.collect(present - (unnamed & self._unnamed))
+        self.blobs.collect_partial(expected)
         self._unnamed = unnamed
 
     # ---------------------------------------------------------------------------------------- jobs

@@ -214,7 +214,6 @@ class ShapedContacts:
                 self._met_ns[peer] = self._outlook.now_ns()
                 driver.telemetry.contact(peer, False)
                 self._part(here)
-            driver.forget(peer)
             await here.close()
 
     def _part(self, here: Peer) -> None:

@@ -3,22 +3,28 @@
 A letter is there when it has come, and its sender knows when the answer has. The believed plan says which
 letters still fit into a contact, and when a call has taken too long; one that the link takes away stays in
 doubt, and is settled when the two meet again.
+
+The objects of a letter go before it, as the ranges that the receiver lacks. Letters that can be answered
+within the contact go first, by lane; then what is left of the contact is filled with objects of those that
+cannot, and the next contact goes on from there. Whoever ought to go first gets the link at the border of a
+chunk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orbitrain.contacts.plan import Window
 from orbitrain.machine import NEVER_NS, Digest, Severity
 from orbitrain.mailbox import Identity, Letter, Outcome, is_begun, reconsidered_ns
-from orbitrain.runtime.contacts import FROM_WIRE, RETRY_S, ended, size_of, written
+from orbitrain.runtime.contacts import FROM_WIRE, RETRY_S, ended, letter_bytes, parcel, written
 from orbitrain.runtime.outlook import Outlook
-from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused
+from orbitrain.transport.objects import Pace, Range
+from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused, Room
 from orbitrain.v1 import link_pb2 as wire
 
 if TYPE_CHECKING:
@@ -31,6 +37,12 @@ TRANSFER_FACTOR: Final = 3.0
 TRANSFER_S: Final = 10.0
 """A call is given up after this many times what the plan's lowest rate takes, and wall seconds more for the
 receiver's disk. A link that goes down is noticed by pings, long before."""
+
+HOST_S: Final = 0.02
+"""Wall seconds that the hosts add to a round trip of the link: two event loops under load."""
+
+TAIL_BYTES: Final = 16 * 1024
+"""Towards the end of a contact chunks are cut shorter, so that little is lost with it, but not below this."""
 
 REFUSED_S: Final = 2.0
 """Wall seconds until a peer that refused is asked again."""
@@ -55,8 +67,8 @@ class Peer:
     met: bool = False
     """The machines have been told."""
     air: asyncio.Task[None] | None = None
-    unfit: dict[Identity, frozenset[Digest]] = field(default_factory=dict)
-    """Letters that were not begun, with the objects that the peer lacks for them."""
+    unfit: dict[Identity, Mapping[Digest, int]] = field(default_factory=dict)
+    """Letters that do not fit the contact any more, with the bytes that the peer lacks for them."""
     again_ns: int = NEVER_NS
     """When to look again at those."""
     closed_bytes: int = 0
@@ -97,24 +109,33 @@ class Transfers:
         self._reborn = reborn
 
     def pump(self, here: Peer) -> None:
-        """Start the next letter towards a peer in contact, if the link is free and it seems to fit."""
+        """Start the next letter towards a peer in contact, if the link is free and there is one to start."""
         driver = self._driver
         if not here.met or here.air is not None or driver.draining or not driver.told(here.name):
             return
         if self._outlook.contact(here.name) is None and here.proved_ns < self._outlook.over_ns(here.name):
             return  # by the plan it has just ended: a ping will tell
-        for letter in driver.core.outbox.heads(here.name):
-            lacking = here.unfit.get(letter.identity)
-            if lacking is not None and not self._fits(here, letter, lacking):
-                continue
-            here.unfit.pop(letter.identity, None)
-            here.air = driver.spawn(self._fly(here, letter))
-            return
+        chosen = self._next(here)
+        if chosen is not None:
+            here.air = driver.spawn(self._fly(here, *chosen))
 
-    def _fits(self, here: Peer, letter: Letter, lacking: frozenset[Digest]) -> bool:
-        """Whether a letter is begun; if not, it is written down, and when to look again."""
+    def _next(self, here: Peer) -> tuple[Letter, bool] | None:
+        """The letter that is to have the link, and whether only its objects go, ahead of it."""
+        heads = self._driver.core.outbox.heads(here.name)
+        for letter in heads:
+            lacking = here.unfit.get(letter.identity)
+            if lacking is None or self._fits(here, letter, lacking):
+                return letter, False
+        for letter in heads:
+            if any(here.unfit[letter.identity].values()) and self._room_bytes(here, 0):
+                return letter, True
+        return None
+
+    def _fits(self, here: Peer, letter: Letter, lacking: Mapping[Digest, int]) -> bool:
+        """Whether a letter can be answered in time; if not, it is written down, and when to look again."""
         believed = self._outlook.contact(here.name)
-        if is_begun(believed, self._outlook.now_ns(), size_of(letter, lacking), self._handling_ns):
+        size = letter_bytes(letter, sum(lacking.values()))
+        if is_begun(believed, self._outlook.now_ns(), size, self._handling_ns):
             return True
         here.unfit[letter.identity] = lacking
         again_ns = reconsidered_ns(believed, NEVER_NS)
@@ -122,6 +143,39 @@ class Transfers:
             here.again_ns = again_ns
             self._driver.wake()
         return False
+
+    def _pace(self, here: Peer) -> Pace:
+        """How objects are cut for this link as it is now."""
+        road = self._outlook.road(here.name)
+        believed = self._outlook.contact(here.name)
+        rate_bps = road.rate_bps if believed is None else believed.rate_bps_at(self._outlook.now_ns())
+        return Pace.of(rate_bps, 2 * road.delay_s + HOST_S * self._driver.clock.rate)
+
+    def _room_bytes(self, here: Peer, in_air_bytes: int) -> int:
+        """How large the next chunk may be so that it arrives before the contact ends; 0 for none."""
+        chunk_bytes = here.client.pace.chunk_bytes
+        believed = self._outlook.contact(here.name)
+        if believed is None:
+            return chunk_bytes
+        now_ns = self._outlook.now_ns()
+        until_ns = believed.end_ns - believed.delay_ns_at(now_ns)
+        left_bytes = believed.volume_bytes(now_ns, until_ns) - in_air_bytes
+        return 0 if left_bytes < TAIL_BYTES else min(chunk_bytes, max(left_bytes // 2, TAIL_BYTES))
+
+    def _room(self, here: Peer, letter: Letter, *, ahead: bool) -> Room:
+        """The chunks that objects of a letter are given: none once another ought to have the link."""
+
+        def room(in_air_bytes: int) -> int:
+            if letter not in self._driver.core.outbox.heads(here.name):
+                return 0  # withdrawn, superseded or expired meanwhile
+            chosen = self._next(here)
+            if chosen is not None and chosen[0].identity != letter.identity:
+                first, first_ahead = chosen
+                if first.lane < letter.lane or (ahead and not first_ahead):
+                    return 0
+            return self._room_bytes(here, in_air_bytes)
+
+        return room
 
     @contextlib.asynccontextmanager
     async def _flight(self, here: Peer, letter: Letter) -> AsyncIterator[None]:
@@ -146,11 +200,12 @@ class Transfers:
                 driver.note("transfer_cut", Severity.ACTIVITY_LO, {**fields, "reason": "the contact ended"})
             raise
 
-    async def _fly(self, here: Peer, letter: Letter) -> None:
-        """Move one letter, its objects first, and bring the receiver's word."""
+    async def _fly(self, here: Peer, letter: Letter, ahead: bool) -> None:
+        """Move one letter, its objects first, and bring the receiver's word; or, `ahead`, its objects
+        only."""
         try:
             async with self._flight(here, letter):
-                await self._move(here, letter)
+                await self._move(here, letter, ahead)
         finally:
             here.air = None
         self.pump(here)
@@ -159,20 +214,36 @@ class Transfers:
         """Wall seconds after which a call that moves so many bytes is given up."""
         return TRANSFER_S + TRANSFER_FACTOR * self._outlook.trip_wall_s(here.name, nbytes)
 
-    async def _move(self, here: Peer, letter: Letter) -> None:
-        driver = self._driver
+    async def _move(self, here: Peer, letter: Letter, ahead: bool) -> None:
+        driver, name = self._driver, here.name
         objects = [] if letter.cancelled is not None else list(letter.objects)
-        offer_s = self._patience_s(here, PING_BYTES + 128 * len(objects))
-        missing = frozenset(await here.client.missing(objects, offer_s) if objects else ())
-        if letter not in driver.core.outbox.heads(here.name):
+        missing: dict[Digest, list[Range]] = {}
+        if objects:
+            offer_s = self._patience_s(here, PING_BYTES + 128 * len(objects))
+            missing = await here.client.missing(objects, offer_s, parcel(letter, driver.core))
+        if letter not in driver.core.outbox.heads(name):
             return  # withdrawn or expired meanwhile: this side has ended it
-        if not self._fits(here, letter, missing):
+        lacking = {digest: sum(end - start for start, end in gaps) for digest, gaps in missing.items()}
+        if ahead:
+            here.unfit[letter.identity] = lacking
+        elif not self._fits(here, letter, lacking):
             return
-        driver.core.outbox.attempted(letter.identity)
-        timeout_s = self._patience_s(here, size_of(letter, missing))
+        else:
+            here.unfit.pop(letter.identity, None)
+        here.client.pace = self._pace(here)
+        patience_s = self._patience_s(here, here.client.pace.window_bytes)
         for digest, nbytes in objects:
             if digest in missing:
-                await here.client.put(digest, nbytes, driver.blobs.path(digest), timeout_s)
+                room = self._room(here, letter, ahead=ahead)
+                path = driver.blobs.path(digest)
+                if not await here.client.put(digest, nbytes, path, patience_s, missing[digest], room):
+                    return  # another goes first, or the contact is full
+                lacking.pop(digest)
+        if letter not in driver.core.outbox.heads(name) or not self._fits(here, letter, lacking):
+            return
+        here.unfit.pop(letter.identity, None)
+        driver.core.outbox.attempted(letter.identity)
+        timeout_s = self._patience_s(here, letter_bytes(letter, 0))
         receipt = await here.client.deliver(written(letter, driver.core, 0), timeout_s)
         self._settle(here, letter, receipt)
 
@@ -182,8 +253,9 @@ class Transfers:
         if outcome is None or driver.core.outbox.find(letter.sender_role, letter.key) is None:
             return
         self._reborn(here.name, receipt.incarnation)
+        known = {digest for digest, _ in letter.objects}
         for identity, lacking in here.unfit.items():
-            here.unfit[identity] = lacking - {digest for digest, _ in letter.objects}
+            here.unfit[identity] = {digest: size for digest, size in lacking.items() if digest not in known}
         link_class = self._outlook.road(here.name).link_class
         fields = {"to": here.name, "class": link_class, "bytes": here.fresh_bytes()}
         driver.take(ended(letter, driver.core, outcome, receipt.reason[:500], self._outlook.now_ns(), fields))

@@ -59,12 +59,22 @@ class ObjectName(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class OfferRequest(_message.Message):
-    __slots__ = ("source", "objects")
+    __slots__ = ("source", "objects", "incarnation", "role", "lane", "sequence", "expires_at_ns")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_NS_FIELD_NUMBER: _ClassVar[int]
     source: str
     objects: _containers.RepeatedCompositeFieldContainer[ObjectName]
-    def __init__(self, source: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[ObjectName, _Mapping]]] = ...) -> None: ...
+    incarnation: str
+    role: str
+    lane: int
+    sequence: int
+    expires_at_ns: int
+    def __init__(self, source: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[ObjectName, _Mapping]]] = ..., incarnation: _Optional[str] = ..., role: _Optional[str] = ..., lane: _Optional[int] = ..., sequence: _Optional[int] = ..., expires_at_ns: _Optional[int] = ...) -> None: ...
 
 class Missing(_message.Message):
     __slots__ = ("digest", "ranges")
@@ -81,22 +91,30 @@ class OfferReply(_message.Message):
     def __init__(self, missing: _Optional[_Iterable[_Union[Missing, _Mapping]]] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("object", "offset", "data", "source")
+    __slots__ = ("object", "offset", "data", "source", "crc32")
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
     object: ObjectName
     offset: int
     data: bytes
     source: str
-    def __init__(self, object: _Optional[_Union[ObjectName, _Mapping]] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., source: _Optional[str] = ...) -> None: ...
+    crc32: int
+    def __init__(self, object: _Optional[_Union[ObjectName, _Mapping]] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., source: _Optional[str] = ..., crc32: _Optional[int] = ...) -> None: ...
 
-class PutReply(_message.Message):
-    __slots__ = ("held",)
-    HELD_FIELD_NUMBER: _ClassVar[int]
-    held: _containers.RepeatedCompositeFieldContainer[Range]
-    def __init__(self, held: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
+class Progress(_message.Message):
+    __slots__ = ("arrived_bytes", "damaged", "committed", "whole")
+    ARRIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    arrived_bytes: int
+    damaged: _containers.RepeatedCompositeFieldContainer[Range]
+    committed: _containers.RepeatedCompositeFieldContainer[Range]
+    whole: bool
+    def __init__(self, arrived_bytes: _Optional[int] = ..., damaged: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., committed: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., whole: _Optional[bool] = ...) -> None: ...
 
 class Letter(_message.Message):
     __slots__ = ("source", "incarnation", "destination", "role", "lane", "sequence", "kind", "body", "objects", "due_ns", "expires_at_ns", "cancelled")

@@ -44,10 +44,10 @@ class LinkStub:
                 request_serializer=orbitrain_dot_v1_dot_link__pb2.OfferRequest.SerializeToString,
                 response_deserializer=orbitrain_dot_v1_dot_link__pb2.OfferReply.FromString,
                 _registered_method=True)
-        self.Put = channel.stream_unary(
+        self.Put = channel.stream_stream(
                 '/orbitrain.v1.Link/Put',
                 request_serializer=orbitrain_dot_v1_dot_link__pb2.Chunk.SerializeToString,
-                response_deserializer=orbitrain_dot_v1_dot_link__pb2.PutReply.FromString,
+                response_deserializer=orbitrain_dot_v1_dot_link__pb2.Progress.FromString,
                 _registered_method=True)
         self.Deliver = channel.unary_unary(
                 '/orbitrain.v1.Link/Deliver',
@@ -74,7 +74,8 @@ class LinkServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Put(self, request_iterator, context):
-        """Moves bytes of one object. The receiver publishes it when the digest of the whole agrees.
+        """Moves bytes of one object, those that an offer has named as lacking. The receiver answers as it goes, and
+        publishes the object when the digest of the whole agrees.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,10 +102,10 @@ def add_LinkServicer_to_server(servicer, server):
                     request_deserializer=orbitrain_dot_v1_dot_link__pb2.OfferRequest.FromString,
                     response_serializer=orbitrain_dot_v1_dot_link__pb2.OfferReply.SerializeToString,
             ),
-            'Put': grpc.stream_unary_rpc_method_handler(
+            'Put': grpc.stream_stream_rpc_method_handler(
                     servicer.Put,
                     request_deserializer=orbitrain_dot_v1_dot_link__pb2.Chunk.FromString,
-                    response_serializer=orbitrain_dot_v1_dot_link__pb2.PutReply.SerializeToString,
+                    response_serializer=orbitrain_dot_v1_dot_link__pb2.Progress.SerializeToString,
             ),
             'Deliver': grpc.unary_unary_rpc_method_handler(
                     servicer.Deliver,
@@ -187,12 +188,12 @@ class Link:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/orbitrain.v1.Link/Put',
             orbitrain_dot_v1_dot_link__pb2.Chunk.SerializeToString,
-            orbitrain_dot_v1_dot_link__pb2.PutReply.FromString,
+            orbitrain_dot_v1_dot_link__pb2.Progress.FromString,
             options,
             channel_credentials,
             insecure,

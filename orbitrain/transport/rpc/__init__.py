@@ -3,14 +3,14 @@
 from orbitrain.transport.rpc.address import AddressInUse, InsecureAddress, InvalidAddress
 from orbitrain.transport.rpc.channel import (
     CHUNK_BYTES_DEFAULT,
-    CHUNK_BYTES_MAX,
     LinkDown,
     PeerRefused,
     Refusal,
     Traffic,
 )
 from orbitrain.transport.rpc.knock import answers
-from orbitrain.transport.rpc.link import LinkClient, LinkHandler, LinkServer
+from orbitrain.transport.rpc.link import LinkHandler, LinkServer
+from orbitrain.transport.rpc.link_client import LinkClient, Parcel, Room
 from orbitrain.transport.rpc.operator import (
     PLAN_BYTES_MAX,
     OperatorClient,
@@ -20,7 +20,6 @@ from orbitrain.transport.rpc.operator import (
 
 __all__ = [
     "CHUNK_BYTES_DEFAULT",
-    "CHUNK_BYTES_MAX",
     "PLAN_BYTES_MAX",
     "AddressInUse",
     "InsecureAddress",
@@ -32,8 +31,10 @@ __all__ = [
     "OperatorClient",
     "OperatorHandler",
     "OperatorServer",
+    "Parcel",
     "PeerRefused",
     "Refusal",
+    "Room",
     "Traffic",
     "answers",
 ]

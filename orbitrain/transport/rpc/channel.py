@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from orbitrain.machine import Digest
-from orbitrain.transport.objects import Range
+from orbitrain.transport.objects import CHUNK_BYTES_MAX, Range
 from orbitrain.transport.rpc.address import (
     AddressInUse,
     InsecureAddress,
@@ -26,17 +27,11 @@ from orbitrain.transport.rpc.address import (
 )
 from orbitrain.v1 import link_pb2
 
-MESSAGE_BYTES_MAX = 4 * 1024 * 1024
-"""Largest gRPC message either way: twice the largest chunk; gRPC's own default, made explicit."""
+MESSAGE_BYTES_MAX = 2 * CHUNK_BYTES_MAX
+"""Largest gRPC message either way: gRPC's own default, made explicit."""
 
 CHUNK_BYTES_DEFAULT = 256 * 1024
 """Bytes of an object in one message: lost work when a contact ends is at most this."""
-
-CHUNK_BYTES_MAX = 2 * 1024 * 1024
-"""Largest chunk: with its header it must fit MESSAGE_BYTES_MAX."""
-
-CHUNK_BYTES_MIN = 4 * 1024
-"""Smallest chunk: below it, headers are more than a few percent of the traffic."""
 
 CALLS_MAX = 128
 """Calls that a server works on at once: a node has few neighbours, and each has few calls under way."""
@@ -93,6 +88,7 @@ _REFUSALS = frozenset(
         grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.DATA_LOSS,
         grpc.StatusCode.OUT_OF_RANGE,
         grpc.StatusCode.UNIMPLEMENTED,
     }
@@ -179,7 +175,8 @@ def chunks(
                 data = file.read(min(chunk_bytes, end - start))
                 if not data:
                     return
-                yield link_pb2.Chunk(object=name, offset=start, data=data, source=source)
+                crc32 = zlib.crc32(data)
+                yield link_pb2.Chunk(object=name, offset=start, data=data, source=source, crc32=crc32)
                 start += len(data)
 
 

@@ -1,4 +1,4 @@
-"""The learning plane: what crosses a contact between two nodes (proto/orbitrain/v1/link.proto).
+"""The learning plane, receiving: what crosses a contact between two nodes (proto/orbitrain/v1/link.proto).
 
 Whatever a peer sends is bounded and checked here before it is used; what is refused is reported to the
 handler and answered with one line.
@@ -7,9 +7,8 @@ handler and answered with one line.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
 import grpc
@@ -17,19 +16,8 @@ import grpc.aio
 
 from orbitrain.machine import Digest
 from orbitrain.transport.objects import Range, RangeSet
-from orbitrain.transport.rpc.channel import (
-    CHUNK_BYTES_DEFAULT,
-    CHUNK_BYTES_MAX,
-    CHUNK_BYTES_MIN,
-    Client,
-    LinkDown,
-    PeerRefused,
-    Refusal,
-    Rejection,
-    Server,
-    chunks,
-    one_line,
-)
+from orbitrain.transport.rpc.channel import Refusal, Rejection, Server, one_line
+from orbitrain.transport.rpc.intake import Intake
 from orbitrain.transport.store.blobs import OBJECT_BYTES_MAX, BlobStore, is_digest
 from orbitrain.transport.store.errors import (
     DigestMismatch,
@@ -37,7 +25,10 @@ from orbitrain.transport.store.errors import (
     ObjectTooLarge,
     OutOfBounds,
     StorageFull,
+    StoreError,
 )
+from orbitrain.transport.store.incoming import Incoming
+from orbitrain.transport.store.ledger import Expected
 from orbitrain.v1 import link_pb2, link_pb2_grpc
 
 LETTER_BODY_BYTES_MAX = 1024 * 1024
@@ -46,14 +37,8 @@ LETTER_BODY_BYTES_MAX = 1024 * 1024
 OBJECTS_MAX = 256
 """Objects of one letter or offer: the models of one region's devices."""
 
-AWAITED_MAX = 512
-"""Objects of one source that wait for their letter: two letters' worth."""
-
 NAME_CHARACTERS_MAX = 128
 """Longest name of a node, role or message: they are keys of the journal's tables."""
-
-OFFER_TIMEOUT_S = 10.0
-"""Wall time for the answer to an offer: a look into a table, over a link of seconds at worst."""
 
 
 class LinkHandler(Protocol):
@@ -81,7 +66,7 @@ class _Servicer(link_pb2_grpc.LinkServicer):
         self._blobs = blobs
         self._handler = handler
         self._peers = frozenset(peers)
-        self.awaited: dict[str, dict[Digest, None]] = {}
+        self._resting: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------------------------- calls
 
@@ -94,18 +79,43 @@ class _Servicer(link_pb2_grpc.LinkServicer):
 
     async def Offer(self, request: link_pb2.OfferRequest, context: Any) -> link_pb2.OfferReply:
         async with self._refusals(context, request.source):
-            self._admit(request.source)
+            source = request.source
+            self._admit(source)
+            for text in (request.incarnation, request.role):
+                self._bounded(text, source)
+            names = self._names(request.objects, source)
+            letter = Expected(
+                source,
+                request.incarnation,
+                request.role,
+                request.lane,
+                request.sequence,
+                request.expires_at_ns,
+            )
+            await asyncio.to_thread(self._blobs.expect, letter, [digest for digest, _ in names])
             reply = link_pb2.OfferReply()
-            for digest, size in self._names(request.objects, request.source):
-                if self._holds(digest, size, request.source):
-                    self._await(digest, request.source)
+            for digest, size in names:
+                if self._holds(digest, size, source):
                     continue
-                held = RangeSet(self._blobs.partial(digest, size, request.source))
-                gaps = held.missing(0, size) or [(0, size)]
-                reply.missing.add(digest=digest, ranges=[link_pb2.Range(start=a, end=b) for a, b in gaps])
+                gaps = await self._gaps(digest, size, source)
+                if gaps is not None:
+                    reply.missing.add(digest=digest, ranges=[link_pb2.Range(start=a, end=b) for a, b in gaps])
             return reply
 
-    async def Put(self, requests: AsyncIterator[link_pb2.Chunk], context: Any) -> link_pb2.PutReply:
+    async def _gaps(self, digest: Digest, size: int, source: str) -> list[Range] | None:
+        """What is lacking of an object, with all that is not lacking committed; None if it is whole now."""
+        partial = self._blobs.partial(digest, size, source)
+        if partial is None:
+            return [(0, size)]
+        if not partial.missing:  # the process died between its last byte and its publication
+            with suppress(DigestMismatch, IncomingClosed):
+                await asyncio.to_thread(partial.finish)
+                return None
+            return [(0, size)]
+        await asyncio.to_thread(partial.commit)
+        return RangeSet(partial.committed).missing(0, size)
+
+    async def Put(self, requests: AsyncIterator[link_pb2.Chunk], context: Any) -> None:
         stream = aiter(requests)
         first = await anext(stream, None)
         source = "" if first is None else first.source
@@ -114,10 +124,29 @@ class _Servicer(link_pb2_grpc.LinkServicer):
                 raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, "no chunk")
             self._admit(source)
             ((digest, size),) = self._names([first.object], source)
-            self._await(digest, source)
             if self._holds(digest, size, source):
-                return link_pb2.PutReply(held=[link_pb2.Range(start=0, end=size)])
-            return await self._receive(first, stream)
+                await context.write(link_pb2.Progress(whole=True))
+                return
+            if not self._blobs.is_expected(source, digest):
+                raise Rejection(
+                    grpc.StatusCode.FAILED_PRECONDITION, f"object {digest[:12]} was not offered", source
+                )
+            await self._receive(first, stream, context)
+
+    async def _receive(
+        self, first: link_pb2.Chunk, stream: AsyncIterator[link_pb2.Chunk], context: Any
+    ) -> None:
+        incoming = self._blobs.shared(first.object.digest, first.object.size, first.source)
+        intake = Intake(incoming, context.write)
+        try:
+            await intake.run(first, stream)
+        finally:
+            if intake.damaged:
+                self._handler.refused(one_line(first.source), f"damaged chunks: {intake.damaged}")
+            # Also when this call has been cancelled, which must not take from the disk what has come.
+            rest = asyncio.create_task(asyncio.to_thread(_rest, incoming))
+            self._resting.add(rest)
+            rest.add_done_callback(self._resting.discard)
 
     async def Deliver(self, letter: link_pb2.Letter, context: Any) -> link_pb2.Receipt:
         source = letter.source
@@ -138,31 +167,8 @@ class _Servicer(link_pb2_grpc.LinkServicer):
                     grpc.StatusCode.FAILED_PRECONDITION, f"missing objects: {len(lacking)} of {len(names)}"
                 )
             receipt = await self._handler.deliver(letter)
-            for digest, _ in names:
-                self.awaited.get(source, {}).pop(digest, None)
+            await asyncio.to_thread(self._blobs.settled, source, letter.role, letter.lane, letter.sequence)
             return receipt
-
-    async def _receive(self, first: link_pb2.Chunk, rest: AsyncIterator[link_pb2.Chunk]) -> link_pb2.PutReply:
-        name, source = first.object, first.source
-        incoming = self._blobs.incoming(name.digest, name.size, source)
-        received_bytes = 0
-        chunk: link_pb2.Chunk | None = first
-        while chunk is not None:
-            if chunk.object != name or chunk.source != source:
-                raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, "a stream carries one object of one source")
-            if len(chunk.data) > CHUNK_BYTES_MAX or (not chunk.data and name.size):
-                raise Rejection(
-                    grpc.StatusCode.INVALID_ARGUMENT, f"a chunk of {len(chunk.data)} bytes of an object"
-                )
-            received_bytes += len(chunk.data)
-            if received_bytes > name.size:
-                # Otherwise a stream could repeat bytes for ever.
-                raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, "more bytes than the object has")
-            incoming.write(chunk.offset, chunk.data)
-            chunk = await anext(rest, None)
-        if not incoming.missing:
-            await asyncio.to_thread(incoming.finish)
-        return link_pb2.PutReply(held=[link_pb2.Range(start=a, end=b) for a, b in incoming.held])
 
     # ------------------------------------------------------------------------------------ checks
 
@@ -176,12 +182,17 @@ class _Servicer(link_pb2_grpc.LinkServicer):
             code, reason = error.code, error.reason
         except Refusal as error:
             code, reason = grpc.StatusCode.PERMISSION_DENIED, str(error)
-        except (DigestMismatch, OutOfBounds, ObjectTooLarge) as error:
+        except DigestMismatch as error:
+            code, reason = grpc.StatusCode.DATA_LOSS, str(error)
+        except (OutOfBounds, ObjectTooLarge) as error:
             code, reason = grpc.StatusCode.INVALID_ARGUMENT, str(error)
         except StorageFull as error:
             code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)
         except IncomingClosed as error:
+            # Dropped just now, for want of a letter: nothing is wrong with the sender.
             await context.abort(grpc.StatusCode.ABORTED, one_line(str(error)))
+        except StoreError as error:
+            code, reason = grpc.StatusCode.INTERNAL, str(error)
         reason = one_line(reason)
         self._handler.refused(one_line(source), reason)
         await context.abort(code, reason)
@@ -225,12 +236,11 @@ class _Servicer(link_pb2_grpc.LinkServicer):
             )
         return True
 
-    def _await(self, digest: Digest, source: str) -> None:
-        waiting = self.awaited.setdefault(source, {})
-        waiting.pop(digest, None)
-        waiting[digest] = None
-        if len(waiting) > AWAITED_MAX:
-            del waiting[next(iter(waiting))]
+
+def _rest(incoming: Incoming) -> None:
+    """Commit what came of it, if the disk allows: what is not committed comes again."""
+    with suppress(StoreError, OSError):
+        incoming.rest()
 
 
 class LinkServer(Server):
@@ -251,84 +261,3 @@ class LinkServer(Server):
     def _register(self, server: grpc.aio.Server) -> str:
         link_pb2_grpc.add_LinkServicer_to_server(self._servicer, server)
         return "orbitrain.v1.Link"
-
-    def awaited(self) -> set[Digest]:
-        """Objects whose letter is still to come: `BlobStore.collect` must be told to keep them."""
-        return {digest for waiting in self._servicer.awaited.values() for digest in waiting}
-
-    def forget(self, source: str) -> None:
-        """The letters of `source` will not come in this contact: its objects may be collected."""
-        self._servicer.awaited.pop(source, None)
-
-
-class LinkClient(Client):
-    """This node's end of a link: calls towards one peer. All raise LinkDown and PeerRefused."""
-
-    def __init__(self, address: str, source: str, chunk_bytes: int = CHUNK_BYTES_DEFAULT) -> None:
-        """`source` is this node's name. `chunk_bytes` is clamped to what the receiver takes."""
-        super().__init__(address)
-        self.source = source
-        self.chunk_bytes = max(CHUNK_BYTES_MIN, min(chunk_bytes, CHUNK_BYTES_MAX))
-        self._stub = link_pb2_grpc.LinkStub(self._channel)
-
-    async def ping(self, request: link_pb2.PingRequest, timeout_s: float) -> link_pb2.PingReply:
-        reply: link_pb2.PingReply = await self._unary(self._stub.Ping, request, timeout_s)
-        return reply
-
-    async def missing(
-        self, objects: Iterable[tuple[Digest, int]], timeout_s: float = OFFER_TIMEOUT_S
-    ) -> dict[Digest, list[Range]]:
-        """Which bytes of (digest, bytes) the peer lacks; objects that it holds whole are absent.
-
-        An empty object that is lacking has the one range (0, 0). Raises PeerRefused also for an answer
-        that names other objects or other bytes.
-        """
-        sizes = dict(objects)
-        missing: dict[Digest, list[Range]] = {}
-        names = [link_pb2.ObjectName(digest=digest, size=size) for digest, size in sizes.items()]
-        for first in range(0, len(names), OBJECTS_MAX):
-            request = link_pb2.OfferRequest(source=self.source, objects=names[first : first + OBJECTS_MAX])
-            reply: link_pb2.OfferReply = await self._unary(self._stub.Offer, request, timeout_s)
-            for entry in reply.missing:
-                size = sizes.get(entry.digest)
-                if size is None or any(not 0 <= r.start <= r.end <= size for r in entry.ranges):
-                    raise PeerRefused("the answer to an offer names what was not offered")
-                wanted = RangeSet((r.start, r.end) for r in entry.ranges)
-                missing[entry.digest] = list(wanted) or [(0, size)]
-        return missing
-
-    async def put(
-        self, digest: Digest, size: int, path: Path, timeout_s: float, ranges: Iterable[Range] | None = None
-    ) -> None:
-        """Send an object, or the `ranges` of it that the peer lacks; it has the whole, verified, on return.
-
-        Raises OSError if the file cannot be read or does not have `size` bytes.
-        """
-        actual = (await asyncio.to_thread(path.stat)).st_size
-        if actual != size:
-            raise OSError(f"{path}: {actual} bytes instead of {size}")
-        async with self._failures():
-            self.traffic.call()
-            wanted = [(0, size)] if ranges is None else ranges
-            # Read on the loop, a chunk at a time: objects were written or read not long ago.
-            reply = await self._stub.Put(
-                self._counted(chunks(path, digest, size, self.source, wanted, self.chunk_bytes)),
-                timeout=timeout_s,
-            )
-            self.traffic.received(reply)
-            held = RangeSet((r.start, r.end) for r in reply.held if 0 <= r.start <= r.end <= size)
-            if held.missing(0, size):
-                raise LinkDown("the peer has not received all of the object")
-
-    def _counted(self, stream: Iterator[link_pb2.Chunk]) -> Iterator[link_pb2.Chunk]:
-        for chunk in stream:
-            self.traffic.sent(chunk)
-            yield chunk
-
-    async def deliver(self, letter: link_pb2.Letter, timeout_s: float) -> link_pb2.Receipt:
-        """Returns once the peer has committed what became of the letter.
-
-        Raises PeerRefused with the code FAILED_PRECONDITION if it lacks objects.
-        """
-        receipt: link_pb2.Receipt = await self._unary(self._stub.Deliver, letter, timeout_s)
-        return receipt

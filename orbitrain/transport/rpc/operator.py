@@ -11,9 +11,9 @@ import grpc
 import grpc.aio
 
 from orbitrain.machine import Digest
+from orbitrain.transport.objects import CHUNK_BYTES_MAX
 from orbitrain.transport.rpc.channel import (
     CHUNK_BYTES_DEFAULT,
-    CHUNK_BYTES_MAX,
     Client,
     PeerRefused,
     Refusal,

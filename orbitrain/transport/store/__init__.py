@@ -1,7 +1,7 @@
 """What a node keeps on disk: objects by content, the journal of its steps, the operator's archive."""
 
 from orbitrain.transport.store.archive import Archive
-from orbitrain.transport.store.blobs import OBJECT_BYTES_MAX, BlobStore, Incoming
+from orbitrain.transport.store.blobs import OBJECT_BYTES_MAX, BlobStore
 from orbitrain.transport.store.errors import (
     DigestMismatch,
     IncomingClosed,
@@ -12,13 +12,16 @@ from orbitrain.transport.store.errors import (
     StoreError,
     StoreLocked,
 )
+from orbitrain.transport.store.incoming import Incoming
 from orbitrain.transport.store.journal import Journal, Sync
+from orbitrain.transport.store.ledger import Expected
 
 __all__ = [
     "OBJECT_BYTES_MAX",
     "Archive",
     "BlobStore",
     "DigestMismatch",
+    "Expected",
     "Incoming",
     "IncomingClosed",
     "Journal",

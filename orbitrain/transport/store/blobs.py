@@ -1,8 +1,12 @@
 """Objects as files named by their SHA-256: whole or absent, and durable before anyone is told of them.
 
+A partial object is durable too, as far as its bytes are committed: it goes on after a restart, and whoever
+has bytes of the object may add them.
+
     FOLDER/lock                 held while the store is open
     FOLDER/objects/ab/cdef...   whole objects
-    FOLDER/incoming/            objects on their way in; emptied at open
+    FOLDER/incoming/            objects on their way in
+    FOLDER/ledger.sqlite        which bytes of those are on disk, and for which letters objects are kept
     FOLDER/scratch/             for the outputs of workers; emptied at open
 
 Methods may be called from several threads of one process; those that hash or fsync take milliseconds and
@@ -18,21 +22,15 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from contextlib import suppress
-from enum import Enum, auto
 from pathlib import Path
-from typing import NoReturn
 
 from orbitrain.machine import Digest
-from orbitrain.transport.objects import Range, RangeSet
-from orbitrain.transport.store.errors import (
-    DigestMismatch,
-    IncomingClosed,
-    ObjectTooLarge,
-    OutOfBounds,
-    StorageFull,
-)
+from orbitrain.transport.objects import Range
+from orbitrain.transport.store.errors import ObjectTooLarge, StorageFull, StoreError
+from orbitrain.transport.store.incoming import Incoming, raise_full, sha256_of
+from orbitrain.transport.store.ledger import Expected, Ledger, Part
 from orbitrain.transport.store.lock import Lock
 
 OBJECT_BYTES_MAX = 4 * 1024**3
@@ -41,11 +39,14 @@ OBJECT_BYTES_MAX = 4 * 1024**3
 QUOTA_BYTES = 64 * 1024**3
 """Objects and partial ones of a store whose owner sets no quota: a ground node's disk; boards set one."""
 
-PARTS_MAX = 1024
-"""Separate ranges of one partial object: a sender goes in order, so few; this bounds the list's memory."""
-
 INCOMING_PER_SOURCE_MAX = 8
-"""Partial objects of one source: one is under way, others wait for a contact. Each is an open file."""
+"""Objects of one source that are received for it alone, not beyond this process. Each is an open file."""
+
+PARTIAL_MAX = 256
+"""Partial objects that are kept: those of a few dozen peers, each with one for every lane."""
+
+APART_MAX = 256
+"""Objects whose mixed bytes were wrong, and that are therefore received from each source apart."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -63,133 +64,6 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _sha256(file: io.FileIO) -> Digest:
-    file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _raise_full(error: OSError) -> NoReturn:
-    """An OSError of a write, as StorageFull where that is what it says."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise StorageFull("the disk is full") from error
-    raise error
-
-
-class _State(Enum):
-    OPEN = auto()
-    PUBLISHED = auto()
-    DISCARDED = auto()
-    MISMATCHED = auto()
-
-
-class Incoming:
-    """One object being received. Made by `BlobStore.incoming`.
-
-    A byte that is held is never written again, so what `finish` has hashed is what it publishes, whatever
-    another writer of the same object does meanwhile.
-    """
-
-    def __init__(self, store: BlobStore, digest: Digest, size: int, path: Path) -> None:
-        self.digest = digest
-        self.size = size
-        self._store = store
-        self._path = path
-        self._held = RangeSet()
-        self._lock = threading.Lock()
-        self._state = _State.OPEN
-        self._file = io.FileIO(path, "x+")
-
-    @property
-    def held(self) -> list[Range]:
-        """Ranges of bytes that are here, in order."""
-        with self._lock:
-            return [(0, self.size)] if self._state is _State.PUBLISHED else list(self._held)
-
-    @property
-    def missing(self) -> list[Range]:
-        """Ranges of bytes still to come, in order."""
-        with self._lock:
-            return [] if self._state is _State.PUBLISHED else self._held.missing(0, self.size)
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Take bytes at any offset; those held already are left as they are.
-
-        Raises OutOfBounds, StorageFull, IncomingClosed.
-        """
-        end = offset + len(data)
-        if offset < 0 or end > self.size:
-            raise OutOfBounds(f"bytes {offset} to {end} of an object of {self.size} bytes")
-        with self._lock:
-            if self._state is _State.PUBLISHED:
-                return
-            if self._state is not _State.OPEN:
-                raise IncomingClosed(f"object {self.digest[:12]} is not being received any more")
-            gaps = self._held.missing(offset, end)
-            if len(self._held) >= PARTS_MAX and not self._joins(offset, end):
-                raise OutOfBounds(f"more than {PARTS_MAX} separate parts of an object")
-            self._store._reserve(sum(stop - start for start, stop in gaps))
-            try:
-                for start, stop in gaps:
-                    self._write(start, memoryview(data)[start - offset : stop - offset])
-            except OSError as error:
-                self._store._reserve(-sum(stop - start for start, stop in gaps))
-                _raise_full(error)
-            self._held.add(offset, end)
-
-    def _joins(self, start: int, end: int) -> bool:
-        """Whether [start, end) touches a range that is held, and so adds no further one."""
-        return any(a <= end and start <= b for a, b in self._held)
-
-    def _write(self, offset: int, data: memoryview) -> None:
-        while data:
-            written = os.pwrite(self._file.fileno(), data, offset)
-            offset += written
-            data = data[written:]
-
-    def finish(self) -> None:
-        """Publish the object if every byte is here and the digest agrees. Again after success: nothing.
-
-        Raises OutOfBounds while bytes are missing (they may still come), DigestMismatch (the bytes are
-        removed) and IncomingClosed.
-        """
-        with self._lock:
-            if self._state is _State.PUBLISHED:
-                return
-            if self._state is _State.MISMATCHED:
-                raise DigestMismatch(f"the bytes received are not object {self.digest}")
-            if self._state is _State.DISCARDED:
-                raise IncomingClosed(f"object {self.digest[:12]} is not being received any more")
-            gaps = self._held.missing(0, self.size)
-            if gaps:
-                raise OutOfBounds(f"bytes {gaps[0][0]} to {gaps[0][1]} of {self.digest[:12]} are missing")
-            if _sha256(self._file) != self.digest:
-                self._drop(_State.MISMATCHED)
-                raise DigestMismatch(f"the bytes received are not object {self.digest}")
-            try:
-                os.fsync(self._file.fileno())
-                self._store._publish(self._path, self.digest, self.size)
-            except OSError as error:
-                self._drop(_State.DISCARDED)
-                _raise_full(error)
-            self._state = _State.PUBLISHED
-            self._file.close()
-            self._store._reserve(-self.size)
-            self._store._ended(self)
-
-    def discard(self) -> None:
-        """Drop what was received. Nothing happens to an object that is published."""
-        with self._lock:
-            if self._state is _State.OPEN:
-                self._drop(_State.DISCARDED)
-
-    def _drop(self, state: _State) -> None:
-        self._state = state
-        self._file.close()
-        self._path.unlink(missing_ok=True)
-        self._store._reserve(-self._held.total_bytes)
-        self._store._ended(self)
-
-
 class BlobStore:
     """The objects of one node."""
 
@@ -205,11 +79,15 @@ class BlobStore:
         self._objects = folder / "objects"
         self._arriving = folder / "incoming"
         self._scratch = folder / "scratch"
-        for leftover in (self._arriving, self._scratch):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-            leftover.mkdir()
-        self._objects.mkdir(exist_ok=True)
+        if self._scratch.exists():
+            shutil.rmtree(self._scratch)
+        for needed in (self._objects, self._arriving, self._scratch):
+            needed.mkdir(exist_ok=True)
+        try:
+            self._ledger = Ledger(folder / "ledger.sqlite")
+        except StoreError:
+            self._held.close()
+            raise
         # Guards what follows; taken after an Incoming's own lock, never before it.
         self._lock = threading.RLock()
         self._sizes: dict[Digest, int] = {}
@@ -217,19 +95,41 @@ class BlobStore:
         self._partial_bytes = 0
         self._serial = 0
         self._incoming: dict[str, dict[tuple[Digest, int], Incoming]] = {}
+        self._partial: dict[str, Incoming] = {}
+        self._owners: dict[str, str] = {}
+        self._apart: dict[tuple[Digest, int], None] = {}
         for shelf in sorted(self._objects.iterdir()):
             for path in sorted(shelf.iterdir()):
                 digest = shelf.name + path.name
                 if is_digest(digest):
                     self._sizes[digest] = path.stat().st_size
         self._total_bytes = sum(self._sizes.values())
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Go on with the partial objects that the ledger and the folder agree on; the rest is removed."""
+        for part in self._ledger.parts:
+            path = self._arriving / part.name
+            wanted = max((end for _, end in part.held), default=0)
+            there = path.is_file() and wanted <= path.stat().st_size and wanted <= part.size
+            if not there or part.digest in self._sizes or not is_digest(part.digest):
+                self._ledger.drop(part.name)
+                continue
+            self._partial[part.name] = Incoming(self, part.digest, part.size, path, kept=True, held=part.held)
+            self._owners[part.name] = part.source
+            self._partial_bytes += self._partial[part.name].held_bytes
+        for path in self._arriving.iterdir():
+            if path.name not in self._partial:
+                path.unlink()
 
     def close(self) -> None:
-        """Release the lock. Partial objects are dropped: they are not found again at the next open."""
+        """Release the lock. Partial objects that are kept are committed first, the others dropped."""
         with self._lock:
             partial = [each for group in self._incoming.values() for each in group.values()]
+            partial += self._partial.values()
         for incoming in partial:
-            incoming.discard()
+            incoming.release()
+        self._ledger.close()
         self._held.close()
 
     @property
@@ -276,7 +176,7 @@ class BlobStore:
             path.write_bytes(data)
         except OSError as error:
             path.unlink(missing_ok=True)
-            _raise_full(error)
+            raise_full(error)
         try:
             return self.adopt(path)
         finally:
@@ -293,21 +193,19 @@ class BlobStore:
                 raise OSError(errno.EINVAL, "not a regular file", str(path))
             size = os.fstat(file.fileno()).st_size
             self._check_room(size)
-            digest = _sha256(file)
+            digest = sha256_of(file)
             if not self.has(digest):
                 os.fsync(file.fileno())
-        self._publish(path, digest, size)
+        self.publish(path, digest, size)
         return digest
 
     def incoming(self, digest: Digest, size: int, source: str = "") -> Incoming:
-        """The object as it arrives from `source`: a new one, or the one that the source began before.
+        """The object as it arrives from `source` alone: a new one, or the one that the source began before.
 
-        Sources do not share partial objects, so that none can spoil another's. Raises ObjectTooLarge,
-        StorageFull, and ValueError for what is no digest or no size.
+        It does not outlive the process. Raises ObjectTooLarge, StorageFull, and ValueError for what is no
+        digest or no size.
         """
-        if not is_digest(digest) or size < 0:
-            raise ValueError("not the name of an object")
-        self._check_room(size)
+        self._check_claim(digest, size)
         while True:
             with self._lock:
                 group = self._incoming.setdefault(source, {})
@@ -321,11 +219,56 @@ class BlobStore:
                 oldest = next(iter(group.values()))
             oldest.discard()  # takes its own lock, hence not under ours
 
-    def partial(self, digest: Digest, size: int, source: str = "") -> list[Range]:
-        """What is held of an object on its way from `source`, without beginning one."""
+    def shared(self, digest: Digest, size: int, source: str) -> Incoming:
+        """The object as it arrives from whoever has bytes of it, across restarts.
+
+        Bytes of several sources that made no object when put together have to come from each source apart:
+        then one source cannot spoil it for another again. Raises as `incoming`.
+        """
         with self._lock:
-            found = self._incoming.get(source, {}).get((digest, size))
-        return [] if found is None else found.held
+            name, owner = self._part_name(digest, size, source)
+            found = self._partial.get(name)
+            if found is None:
+                self._check_claim(digest, size)
+                if len(self._partial) >= PARTIAL_MAX:
+                    raise StorageFull(f"no room for more than {PARTIAL_MAX} partial objects")
+                found = Incoming(self, digest, size, self._arriving / name, kept=True)
+                self._partial[name], self._owners[name] = found, owner
+            return found
+
+    def partial(self, digest: Digest, size: int, source: str) -> Incoming | None:
+        """As `shared`, without beginning one."""
+        with self._lock:
+            return self._partial.get(self._part_name(digest, size, source)[0])
+
+    def _part_name(self, digest: Digest, size: int, source: str) -> tuple[str, str]:
+        """The file's name, and the source that it is of: "" for all."""
+        if (digest, size) not in self._apart:
+            return f"{digest}-{size}", ""
+        return f"{digest}-{size}-{hashlib.sha256(source.encode()).hexdigest()[:16]}", source
+
+    # --------------------------------------------------------------------------- letters to come
+
+    def expect(self, letter: Expected, digests: Iterable[Digest]) -> None:
+        """Keep these objects, and bytes of them, for a letter to come. See `Ledger.expect`. Raises
+        StoreError."""
+        self._ledger.expect(letter, digests)
+
+    def settled(self, source: str, role: str, lane: int, sequence: int) -> None:
+        """A letter has ended here: nothing is kept for it, nor for earlier ones of its mailbox."""
+        self._ledger.settled((source, role, lane), sequence)
+
+    def unexpect(self, source: str) -> None:
+        """No letter of a source is to come."""
+        self._ledger.forget(source)
+
+    def is_expected(self, source: str, digest: Digest) -> bool:
+        """Whether a source has offered an object for a letter to come."""
+        return self._ledger.is_expected(source, digest)
+
+    def expected(self, from_ns: int) -> set[Digest]:
+        """Objects of letters to come that expire at scenario time `from_ns` or later."""
+        return self._ledger.expected(from_ns)
 
     # ----------------------------------------------------------------------------------- removing
 
@@ -342,7 +285,30 @@ class BlobStore:
             self._total_bytes -= freed
         return freed
 
+    def collect_partial(self, needed: Set[Digest]) -> int:
+        """Drop the partial objects that are kept and are not needed, or are whole by now.
+
+        Returns the bytes freed. One that is just being synced or hashed stays until the next time.
+        """
+        with self._lock:
+            dropped = [
+                each
+                for each in self._partial.values()
+                if each.digest not in needed or each.digest in self._sizes
+            ]
+        freed = 0
+        for incoming in dropped:
+            held_bytes = incoming.held_bytes
+            if incoming.discard(wait=False):  # takes its own lock, hence not under ours
+                freed += held_bytes
+        return freed
+
     # ------------------------------------------------------------------------- for Incoming's use
+
+    def _check_claim(self, digest: Digest, size: int) -> None:
+        if not is_digest(digest) or size < 0:
+            raise ValueError("not the name of an object")
+        self._check_room(size)
 
     def _check_room(self, size: int) -> None:
         if size > OBJECT_BYTES_MAX:
@@ -351,15 +317,22 @@ class BlobStore:
             if self._total_bytes + self._partial_bytes + size > self.quota_bytes:
                 raise StorageFull(f"no room for {size} bytes within the quota of {self.quota_bytes}")
 
-    def _reserve(self, nbytes: int) -> None:
-        """Count bytes of partial objects; negative to let go."""
+    def reserve(self, nbytes: int) -> None:
+        """See `Shelf`."""
         with self._lock:
             if nbytes > 0 and self._total_bytes + self._partial_bytes + nbytes > self.quota_bytes:
                 raise StorageFull(f"no room for {nbytes} bytes within the quota of {self.quota_bytes}")
             self._partial_bytes += nbytes
 
-    def _publish(self, path: Path, digest: Digest, size: int) -> None:
-        """Move a synced file into its place. If the object is here already, only remove the file."""
+    def claim(self, incoming: Incoming, held: tuple[Range, ...]) -> None:
+        """See `Shelf`."""
+        name = incoming.path.name
+        if not incoming.committed:
+            _sync_folder(self._arriving)
+        self._ledger.claim(Part(name, incoming.digest, incoming.size, self._owners.get(name, ""), held))
+
+    def publish(self, path: Path, digest: Digest, size: int) -> None:
+        """See `Shelf`. If the object is here already, only remove the file."""
         with self._lock:
             if digest in self._sizes:
                 path.unlink(missing_ok=True)
@@ -373,10 +346,22 @@ class BlobStore:
             self._sizes[digest] = size
             self._total_bytes += size
 
-    def _ended(self, incoming: Incoming) -> None:
+    def ended(self, incoming: Incoming, *, mismatched: bool) -> None:
+        """See `Shelf`."""
+        name = incoming.path.name
         with self._lock:
             for source, group in list(self._incoming.items()):
                 if group.get((incoming.digest, incoming.size)) is incoming:
                     del group[incoming.digest, incoming.size]
                 if not group:
                     del self._incoming[source]
+            if self._partial.get(name) is not incoming:
+                return
+            del self._partial[name], self._owners[name]
+            if mismatched:
+                self._apart[incoming.digest, incoming.size] = None
+                if len(self._apart) > APART_MAX:
+                    del self._apart[next(iter(self._apart))]
+        if incoming.was_claimed:
+            with suppress(StoreError):  # a line without a file is struck at the next open
+                self._ledger.drop(name)

@@ -22,7 +22,8 @@ from orbitrain.transport.store import (
     StorageFull,
     StoreLocked,
 )
-from orbitrain.transport.store.blobs import INCOMING_PER_SOURCE_MAX, PARTS_MAX
+from orbitrain.transport.store.blobs import INCOMING_PER_SOURCE_MAX
+from orbitrain.transport.store.incoming import PARTS_MAX
 
 
 def sha256(data: bytes) -> str:
@@ -176,9 +177,9 @@ def test_an_unfinished_object_is_not_published_and_may_go_on(blobs: BlobStore) -
     incoming.write(0, b"abc")
     with pytest.raises(OutOfBounds, match="missing"):
         incoming.finish()
-    assert blobs.partial(digest, 6, "peer") == [(0, 3)]
-    assert blobs.partial(digest, 6, "other") == []
     assert blobs.incoming(digest, 6, "peer") is incoming
+    assert incoming.held == [(0, 3)]
+    assert blobs.incoming(digest, 6, "other").held == []
     incoming.write(3, b"def")
     incoming.finish()
     assert blobs.path(digest).read_bytes() == b"abcdef"

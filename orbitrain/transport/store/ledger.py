@@ -1,0 +1,238 @@
+"""What a store knows of objects that are still arriving: their bytes that are on disk, and who will name
+them.
+
+One small SQLite database beside the objects. A range of bytes is written here after the bytes have been
+synced, so what it claims is there, whenever the process or the power went; what it does not claim comes
+again. Which letters an object is expected for is not synced at once: power loss may cost a repeat, never a
+byte that is not there.
+
+Calls may come from several threads.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from orbitrain.machine import Digest
+from orbitrain.transport.objects import Range
+from orbitrain.transport.store.errors import StoreError
+from orbitrain.transport.store.journal import open_database, transaction
+
+SCHEMA_VERSION = 1
+
+EXPECTED_MAX = 512
+"""Objects of one source that are kept for letters to come: two letters' worth."""
+
+Box: TypeAlias = tuple[str, str, int]
+"""A mailbox as its receiver names it: (source, role, lane)."""
+
+_TABLES = """
+CREATE TABLE schema_version (version INTEGER NOT NULL);
+CREATE TABLE parts (
+    name TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    held BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE expected (
+    source TEXT NOT NULL,
+    role TEXT NOT NULL,
+    lane INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    incarnation TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    expires_at_ns INTEGER NOT NULL,
+    PRIMARY KEY (source, role, lane, digest)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A partial object: the file's name, what it is of, whose it is ("" for everybody's), its bytes on
+    disk."""
+
+    name: str
+    digest: Digest
+    size: int
+    source: str
+    held: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A letter to come, and until when (scenario time): its objects are kept for it."""
+
+    source: str
+    incarnation: str
+    role: str
+    lane: int
+    sequence: int
+    expires_at_ns: int
+
+    @property
+    def box(self) -> Box:
+        return (self.source, self.role, self.lane)
+
+
+class Ledger:
+    """Opened, used and closed by one `BlobStore`, which holds the lock."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StoreError for a file that is not a ledger of this version, or is damaged."""
+        self._lock = threading.Lock()
+        self._db, _ = open_database(path, "normal", SCHEMA_VERSION, _TABLES)
+        try:
+            self._expected = self._load()
+            self.parts = self._load_parts()
+            """The partial objects that were there at the start."""
+        except (sqlite3.Error, ValueError, struct.error) as error:
+            self._db.close()
+            raise StoreError(f"{path}: {error}") from error
+
+    def close(self) -> None:
+        """Whoever calls later, from another thread, gets a StoreError."""
+        with self._lock:
+            self._db.close()
+
+    def _load(self) -> dict[Box, dict[Digest, Expected]]:
+        found: dict[Box, dict[Digest, Expected]] = {}
+        rows = self._db.execute(
+            "SELECT source, incarnation, role, lane, sequence, expires_at_ns, digest FROM expected"
+        )
+        for *named, digest in rows:
+            letter = Expected(*named)
+            found.setdefault(letter.box, {})[digest] = letter
+        return found
+
+    def _load_parts(self) -> list[Part]:
+        rows = self._db.execute("SELECT name, digest, size, source, held FROM parts ORDER BY name").fetchall()
+        return [Part(name, digest, size, source, unpacked(held)) for name, digest, size, source, held in rows]
+
+    @contextmanager
+    def _write(self, *, synced: bool = False) -> Iterator[sqlite3.Connection]:
+        """One transaction. The caller holds the lock."""
+        try:
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+        except sqlite3.Error as error:
+            raise StoreError(f"the ledger cannot be written: {error}") from error
+        with transaction(self._db) as db:
+            yield db
+
+    # -------------------------------------------------------------------------------- partial objects
+
+    def claim(self, part: Part) -> None:
+        """These bytes of a file are on disk; durable on return. The caller has synced the file."""
+        with self._lock, self._write(synced=True) as db:
+            db.execute(
+                "INSERT OR REPLACE INTO parts (name, digest, size, source, held) VALUES (?, ?, ?, ?, ?)",
+                (part.name, part.digest, part.size, part.source, packed(part.held)),
+            )
+
+    def drop(self, name: str) -> None:
+        """The file is gone, or about to go."""
+        with self._lock, self._write() as db:
+            db.execute("DELETE FROM parts WHERE name = ?", (name,))
+
+    # ------------------------------------------------------------------------------ letters to come
+
+    def expect(self, letter: Expected, digests: Iterable[Digest]) -> None:
+        """Keep these objects for a letter.
+
+        What its source has offered for earlier letters of the mailbox is not expected any more, since a
+        sender offers only for the first letter of a mailbox that has not ended; nor is what another store of
+        the source has offered.
+        """
+        wanted = dict.fromkeys(digests, letter)
+        with self._lock:
+            changed = {
+                box: {digest: each for digest, each in found.items() if not _replaces(letter, each)}
+                for box, found in self._expected.items()
+                if box[0] == letter.source and any(_replaces(letter, each) for each in found.values())
+            }
+            mine = changed.get(letter.box, self._expected.get(letter.box, {}))
+            if not changed and wanted.items() <= mine.items():
+                return
+            others = sum(len(found) for box, found in self._expected.items() if box[0] == letter.source)
+            room = max(EXPECTED_MAX - others + len(self._expected.get(letter.box, {})), len(wanted))
+            mine = {**{digest: each for digest, each in mine.items() if digest not in wanted}, **wanted}
+            changed[letter.box] = dict(list(mine.items())[-room:])  # the oldest go
+            self._put(changed)
+
+    def _put(self, changed: Mapping[Box, Mapping[Digest, Expected]]) -> None:
+        """Replace what is expected of some mailboxes. The caller holds the lock."""
+        with self._write() as db:
+            db.executemany("DELETE FROM expected WHERE source = ? AND role = ? AND lane = ?", list(changed))
+            db.executemany(
+                "INSERT INTO expected (source, incarnation, role, lane, sequence, expires_at_ns, digest)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (e.source, e.incarnation, e.role, e.lane, e.sequence, e.expires_at_ns, digest)
+                    for found in changed.values()
+                    for digest, e in found.items()
+                ],
+            )
+        for box, found in changed.items():
+            self._expected.pop(box, None)
+            if found:
+                self._expected[box] = dict(found)
+
+    def settled(self, box: Box, sequence: int) -> None:
+        """A letter of a mailbox has ended here: nothing is kept for it, nor for those before it."""
+        with self._lock:
+            found = self._expected.get(box, {})
+            kept = {digest: each for digest, each in found.items() if each.sequence > sequence}
+            if len(kept) < len(found):
+                self._put({box: kept})
+
+    def forget(self, source: str) -> None:
+        """Nothing is expected of a source any more."""
+        with self._lock:
+            boxes = [box for box in self._expected if box[0] == source]
+            if boxes:
+                self._put({box: {} for box in boxes})
+
+    def is_expected(self, source: str, digest: Digest) -> bool:
+        """Whether a source has offered an object for a letter to come."""
+        with self._lock:
+            return any(digest in found for box, found in self._expected.items() if box[0] == source)
+
+    def expected(self, from_ns: int) -> set[Digest]:
+        """Objects of letters that expire at `from_ns` or later."""
+        with self._lock:
+            return {
+                digest
+                for found in self._expected.values()
+                for digest, letter in found.items()
+                if letter.expires_at_ns >= from_ns
+            }
+
+
+def _replaces(letter: Expected, earlier: Expected) -> bool:
+    """Whether a letter that is offered says that an earlier one of its source is not to come."""
+    return earlier.incarnation != letter.incarnation or (
+        earlier.box == letter.box and earlier.sequence < letter.sequence
+    )
+
+
+def packed(ranges: Iterable[Range]) -> bytes:
+    """Ranges as they are kept: two big-endian 64-bit numbers each."""
+    return b"".join(struct.pack(">QQ", start, end) for start, end in ranges)
+
+
+def unpacked(data: bytes) -> tuple[Range, ...]:
+    """Raises ValueError for what `packed` does not make."""
+    if len(data) % 16:
+        raise ValueError("ranges that are cut short")
+    ranges = tuple(struct.iter_unpack(">QQ", data))
+    if any(not start < end for start, end in ranges):
+        raise ValueError("ranges that are none")
+    return ranges
