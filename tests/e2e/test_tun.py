@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -233,6 +234,62 @@ def test_a_transfer_that_a_link_takes_away_is_done_again_when_it_is_back(lab: La
     updates = result["updates"]
     assert updates["aggregated"] == 2
     assert updates["superseded"] + updates["duplicates_dropped"] == updates["sent"] - 2
+
+
+PASSES = [(60 * n, 60 * n + 40) for n in range(14)]
+"""Contacts of 40 s; at 100 kbit/s an object of 600 kB takes 48 s of them, without what comes before it."""
+
+LONG = {"rate": 10, "inputs": 150_000, "rate_bps": 100_000, "rounds": 1, "duration_s": 840}
+
+OBJECT_BYTES = 600_000
+WINDOW_BYTES = 2 * 64 * 1024
+
+
+def check_nothing_twice(run: Run, result: Mapping[str, Any]) -> None:
+    """Two updates up, two models down; for each cut no more than was in the air; 10 % of headers."""
+    cuts = len(told(run.events(), "transfer_cut"))
+    moved = result["bytes"]["service"]
+    assert 4 * OBJECT_BYTES <= moved <= 1.1 * (4 * OBJECT_BYTES + cuts * WINDOW_BYTES) + 50_000, (moved, cuts)
+
+
+@pytest.mark.full
+def test_an_object_larger_than_any_contact_comes_through_in_pieces(lab: Lab) -> None:
+    run = across(lab, {"sat-0": PASSES}, None, "--no-probe", **LONG)
+    run.start()
+    result = run.finish()
+    check_learned(run, result)
+    check_nothing_twice(run, result)
+
+
+@pytest.mark.full
+def test_a_transfer_goes_on_where_it_was_whoever_is_killed_in_it(lab: Lab) -> None:
+    run = across(lab, {"sat-0": PASSES}, None, "--no-probe", **LONG)
+    program = run.start()
+    rng = random.Random(7)
+
+    def held() -> int:
+        """Bytes of partial objects, of all nodes."""
+        return sum(
+            path.stat().st_blocks * 512
+            for name in run.nodes
+            for path in run.state(name).glob("blobs/incoming/*")
+        )
+
+    for victim in ("sat-0", ZERO, "sat-0", ONE, "sat-0"):
+        at = held()
+        more = rng.randrange(30_000, 150_000)
+        wait_until("bytes have come", lambda at=at, more=more: held() - at > more or program.code is not None)
+        pid = run.pid(victim)
+        if pid is None or program.code is not None:
+            break
+        os.kill(pid, signal.SIGKILL)
+        wait_until("it is back", lambda name=victim, old=pid: run.pid(name) not in (None, old))
+    result = run.finish()
+    check_learned(run, result)
+    # A killed node's count of its bytes since the last event is lost with it: only what is too much is seen.
+    kills, cuts = 5, len(told(run.events(), "transfer_cut"))
+    assert result["bytes"]["service"] <= 1.1 * (4 * OBJECT_BYTES + (cuts + 2 * kills) * WINDOW_BYTES) + 50_000
+    assert not [path for name in run.nodes for path in run.state(name).glob("blobs/incoming/*")]
 
 
 @pytest.mark.full
