@@ -156,7 +156,8 @@ class Mole:
 
     async def update(self, region: str, round_number: int) -> link_pb2.Receipt:
         size = self._blob.stat().st_size
-        await self.client.put(self._digest, size, self._blob, 10.0)
+        if await self.client.missing([(self._digest, size)]):
+            await self.client.put(self._digest, size, self._blob, 10.0)
         update = fedmeld_pb2.Update(
             region=region, round=round_number, base=self._digest, digest=self._digest, samples=10
         )
@@ -176,7 +177,9 @@ class Mole:
         return await self.send(bytes(1024 * 1024 + 1), "orbitrain.v1.fedmeld.Status")
 
     async def wrong_digest(self) -> link_pb2.Receipt:
-        await self.client.put("0" * 64, self._blob.stat().st_size, self._blob, 10.0)
+        size = self._blob.stat().st_size
+        await self.client.missing([("0" * 64, size)])
+        await self.client.put("0" * 64, size, self._blob, 10.0)
         return link_pb2.Receipt(outcome=link_pb2.OUTCOME_DELIVERED)
 
     async def absent_object(self) -> link_pb2.Receipt:
