@@ -271,6 +271,8 @@ async def test_a_damaged_chunk_is_not_taken_and_is_asked_for_again(site: Site) -
     while (answer := await call.read()) is not grpc.aio.EOF and not answer.whole:
         assert not answer.damaged
     assert site.blobs.has(name.digest)
+    await call.done_writing()
+    assert await call.read() is grpc.aio.EOF  # what was wrong in all is said at the call's end
     assert site.receiver.refusals == ["damaged chunks: 1"]
     await channel.close()
 
