@@ -376,6 +376,7 @@ def follow(replay: Replay, until_ns: int) -> None:
         due_ns = replay.step(min(now_ns, until_ns))
         if due_ns is None or due_ns > until_ns:
             loop.stop()
+            return None
         return due_ns
 
     due_ns = replay.due_ns()
