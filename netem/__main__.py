@@ -1,4 +1,4 @@
-"""The link emulator's command: `python -m netem up`, `probe` and `clean`."""
+"""The link emulator's command: `python -m netem up`, `probe`, `script`, `theaterq` and `clean`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from netem.netlink import NetlinkError
 from netem.probe import command as probe
 from netem.replay import TooLate
 from netem.schedule import Adaptive, Schedule, Stepped
+from netem.scripts import command as scripts
 from netem.session import STATS_S, Options, Session
 from netem.tun.fifo import ETHERNET_BYTES
 from orbitrain.contacts.compact import read_plan
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _clean(options)
         if options.command == "probe":
             return probe.main(options)
+        if options.command in ("script", "theaterq"):
+            return scripts.main(options)
         try:
             wanted = _options(options)
         except ValueError as error:  # a plan, a clock, a number: what the user gave
@@ -70,7 +73,7 @@ def _options(options: argparse.Namespace) -> Options:
         rate = clock_rate
     if options.seed < 0 or options.stats_s <= 0 or options.late_ms <= 0 or options.overhead < 0:
         raise ValueError("--seed, --overhead: must be 0 or more; --stats-s, --late-ms: more than 0")
-    how: Stepped | Adaptive = Stepped(round(options.step_ms * 1e6))
+    how: Stepped | Adaptive = Stepped(round(options.step_ms * 1e6), options.turns)
     if options.adaptive is not None:
         delay_ms, rate_percent = options.adaptive
         how = Adaptive(round(delay_ms * 1e6), rate_percent / 100)
@@ -148,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--step-ms", type=float, default=1000.0, metavar="MS", help="links are set anew each (1000)"
     )
+    up.add_argument(
+        "--turns", type=int, default=1, metavar="N", help="sources take turns within a step, in N groups (1)"
+    )
     how.add_argument(
         "--adaptive",
         type=float,
@@ -181,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
         "--unprivileged", action="store_true", help="in user, network and mount namespaces of its own"
     )
     probe.add(commands)
+    scripts.add(commands)
     cleaning = commands.add_parser("clean", help="remove what ended runs have left", allow_abbrev=False)
     cleaning.add_argument("--run-id", metavar="ID", help="of this run alone")
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import heapq
 import select
 from collections.abc import Callable
@@ -60,10 +61,20 @@ class TimerLoop:
         self._epoll.close()
 
     def run(self) -> None:
+        gc.collect()
+        gc.freeze()  # the collector would walk the plan in the middle of a step
+        gc.disable()
+        try:
+            self._loop()
+        finally:
+            gc.enable()
+            gc.unfreeze()
+
+    def _loop(self) -> None:
         timers, ready = self._timers, [self._epoll.fileno()]
         while not self._stopping:
             now_ns = monotonic_ns()
-            while timers and timers[0][0] <= now_ns:
+            while timers and timers[0][0] <= now_ns and not self._stopping:
                 timer = heapq.heappop(timers)[2]
                 next_ns = timer(now_ns)
                 if next_ns is not None:

@@ -17,6 +17,6 @@ LIMITS: Final = Limits(
     largest_total_bps=4_000_000_000,
     # Ten times what veth and timer add on the way.
     least_delay_ns=100_000,
-    # A change costs some 25 us to make, encode and apply: a quarter of a core.
-    largest_changes_per_s=10_000.0,
+    # A change costs some 12 us to make, encode and apply: half a core.
+    largest_changes_per_s=40_000.0,
 )

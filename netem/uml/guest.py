@@ -35,7 +35,7 @@ from netem.uml.registers import COMPILER, SHIM, wide_registers
 
 PROGRAM: Final = "linux.uml"
 MODULES: Final = Path("/usr/lib/uml/modules")
-WANTED: Final = ("ipv6", "veth", "sch_netem", "sch_tbf", "ifb", "bridge", "tun")
+WANTED: Final = ("ipv6", "veth", "sch_netem", "sch_tbf", "sch_htb", "cls_u32", "ifb", "bridge", "tun")
 """Nothing loads a module by itself in there."""
 
 PACKAGES: Final = "user-mode-linux iproute2 kmod"

@@ -16,7 +16,10 @@ from tests.netem.conftest import INSIDE_GUEST
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent.relative_to(ROOT)
-THERE = [str(HERE / "test_netem.py"), str(HERE / "test_truth.py"), str(HERE.parent / "test_tun.py")]
+THERE = [
+    *(str(HERE / f"test_{name}.py") for name in ("netem", "truth", "scripts")),
+    str(HERE.parent / "test_tun.py"),
+]
 """What needs a kernel with netem, and not a guest of its own."""
 
 TOOL = [sys.executable, "tools/run_in_uml.py"]

@@ -1,0 +1,1 @@
+"""Schedules for others to replay: shell scripts that need only tc, and traces for TheaterQ."""
