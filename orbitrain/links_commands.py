@@ -34,6 +34,15 @@ SCENARIO_SUFFIX = ".toml"
 BEFORE_S = 2.0
 """Scenario seconds before the first contact at which `verify` begins, so that it sees the link come up."""
 
+UNJUDGED = {
+    "small": "too slow a link or too short a pass for dense probes",
+    "late": "probe came too late or paused",
+    "crowded": "too many at once",
+    "traffic": "other packets in the way",
+    "losses": "planned losses may hide it",
+}
+"""Why the probe did not judge an edge."""
+
 LEAST_SECONDS = 5.0
 """Below that nothing can be told of a link."""
 
@@ -288,6 +297,11 @@ def _show(found: Mapping[str, Any], wanted: BareLinks) -> None:
         console.print(f"delay error, scenario ms: {shown}", highlight=False)
     checked = ", ".join(f"{name} {value}" for name, value in (truth.get("checked") or {}).items())
     console.print(f"checked: {checked}; clock rate {wanted.rate:g}", highlight=False, soft_wrap=True)
+    unjudged = (found.get("probe") or {}).get("edges_unjudged")
+    if unjudged:
+        reasons = ", ".join(f"{UNJUDGED.get(why, why)} {edges}" for why, edges in unjudged.items())
+        count = sum(unjudged.values())
+        console.print(f"edges not judged: {count} ({reasons})", highlight=False, soft_wrap=True)
     console.print(f"{truth['verdict']}: {truth.get('reason', '')}", highlight=False, soft_wrap=True)
 
 

@@ -156,7 +156,7 @@ class _Run:
                 "budget": self._budget.share,
                 "packets": prober.sent_packets,
                 "bytes": prober.sent_bytes,
-                "edges_skipped": prober.edges_skipped,
+                "edges_unjudged": measured.edges_unjudged,
                 "late": sum(ledger.late for ledger in prober.ledgers),
                 "overflowed": prober.overflowed,
                 "baseline_ms": self._baseline_ns / 1e6,

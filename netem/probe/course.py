@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from netem.probe.budget import EDGE_WINDOW_NS, EDGES_AT_ONCE, PAYLOAD_BYTES, Train
-from netem.probe.ledger import TRAIN_KNOWN, EdgeWatch, Kind, LinkLedger, Sent, TrainWatch
+from netem.probe.ledger import TRAIN_KNOWN, EdgeWatch, Kind, LinkLedger, Sent, TrainWatch, Unjudged
 from netem.probe.planned import Expected, Passes, expected
 from orbitrain.runtime.clock import SECOND_NS, monotonic_ns
 
@@ -32,6 +32,7 @@ class Course:
         "_prober",
         "_spacing_ns",
         "_state",
+        "_unjudged",
         "_watch",
         "passes",
     )
@@ -47,6 +48,7 @@ class Course:
         self._watch: EdgeWatch | None = None
         self._state: Expected | None = None
         self._spacing_ns = 0
+        self._unjudged: Unjudged = "late"  # why the edge that comes has no watch
 
     # --- single probes --------------------------------------------------------------------------------------
 
@@ -150,6 +152,7 @@ class Course:
             state, prober.timeline.monotonic_of(end_t_ns) - prober.timeline.monotonic_of(start_t_ns)
         )
         self._spacing_ns = spacing_ns or 0
+        self._unjudged = "late" if spacing_ns else "small"
         return self._center_ns() - EDGE_WINDOW_NS
 
     def edge(self, now_ns: int) -> int | None:
@@ -160,7 +163,10 @@ class Course:
             return self._leave_edge(now_ns)
         if self._watch is None:
             late = now_ns > center_ns - EDGE_WINDOW_NS // 2
-            if not self._spacing_ns or late or prober.edges_watched >= EDGES_AT_ONCE:
+            crowded = prober.edges_watched >= EDGES_AT_ONCE
+            if not self._spacing_ns or late or crowded:
+                if self._spacing_ns and not late:
+                    self._unjudged = "crowded"
                 self._spacing_ns = 0
                 return center_ns + EDGE_WINDOW_NS + 1
             prober.edges_watched += 1
@@ -175,7 +181,7 @@ class Course:
         prober = self._prober
         assert self._edge is not None
         if self._watch is None:
-            prober.edges_skipped += 1
+            self._ledger.not_judged(self._unjudged)
         else:
             self._watch.closed = True
             self._watch = None

@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any, Final, Literal
 
 from netem.link_state import Link
-from netem.probe.estimators import Finding, Losses, Spread
-from netem.probe.ledger import LinkLedger
+from netem.probe.estimators import Finding, Losses, Spread, plausible_run
+from netem.probe.ledger import LinkLedger, Unjudged
 
 EDGE_MS: Final = 20.0
 """An edge is off, at rate 1, when it is surely further than this from the plan's."""
@@ -39,6 +39,7 @@ class LinkFindings:
     burst_planned: float | None = None
     runs: Finding = "unknown"
     edge_errors_ms: tuple[float, ...] = ()
+    edges_unjudged: tuple[tuple[Unjudged, int], ...] = ()
     edges_off: int = 0
     """Of them, those that were surely beyond the bound."""
     other_rule: int = 0
@@ -71,6 +72,7 @@ class LinkFindings:
             "burst_planned": self.burst_planned,
             "runs": self.runs,
             "edges": len(self.edge_errors_ms),
+            "edges_unjudged": dict(self.edges_unjudged),
             "edge_error_ms": self.edge_error_ms,
             "reordered": self.reordered,
             "down_arrived": self.down_arrived,
@@ -142,6 +144,15 @@ class Measured:
         return max(values, key=abs, default=None)
 
     @property
+    def edges_unjudged(self) -> dict[Unjudged, int]:
+        """How many edges passed without being judged, by the reason."""
+        total: dict[Unjudged, int] = {}
+        for link in self.links:
+            for why, count in link.edges_unjudged:
+                total[why] = total.get(why, 0) + count
+        return total
+
+    @property
     def reordered(self) -> int:
         return sum(link.reordered for link in self.links)
 
@@ -193,11 +204,14 @@ def _losses(ledger: LinkLedger, account: BackendAccount) -> Losses:
 def _findings(ledger: LinkLedger, losses: Losses, rate: float, confidence: float) -> LinkFindings:
     middle = ledger.delays.quantile_ns(0.5)
     edges = []
+    unjudged = dict(ledger.edges_unjudged)
     edges_off = other_rule = 0
     bound_ns = EDGE_MS * MS
-    for _, edge, other in ledger.edges:
+    for watch, edge, other in ledger.edges:
         if edge.known_to_ns > bound_ns and abs(edge.least_ns) <= bound_ns:
-            continue  # the probes do not tell
+            why: Unjudged = "losses" if plausible_run(watch.loss) else "late"  # the probes do not tell
+            unjudged[why] = unjudged.get(why, 0) + 1
+            continue
         off = abs(edge.least_ns) > bound_ns
         edges.append(edge.error_ns * rate / MS)
         edges_off += off
@@ -217,6 +231,7 @@ def _findings(ledger: LinkLedger, losses: Losses, rate: float, confidence: float
         burst_planned=losses.planned_burst,
         runs=losses.runs(confidence),
         edge_errors_ms=tuple(edges),
+        edges_unjudged=tuple(sorted(unjudged.items())),
         edges_off=edges_off,
         other_rule=other_rule,
         reordered=ledger.reordered,

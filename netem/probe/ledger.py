@@ -17,7 +17,7 @@ waited behind other probes, do not count for the delay.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, Literal
 
 from netem.link_state import Link, Loss
 from netem.probe.budget import EDGE_WINDOW_NS
@@ -33,6 +33,13 @@ GRACE_NS: Final = 3 * TICK_NS
 LAST_NS: Final = GRACE_NS - 200_000_000
 TRAIN_KNOWN: Final = 0.01
 """A train is counted where the planned rate stays within this share around it."""
+
+
+Unjudged = Literal["small", "late", "crowded", "traffic", "losses"]
+"""Why an edge was not judged: the link is too slow, or the pass too short, for probes as dense as that takes;
+the probe began too late, or paused; too many edges at once; other packets queued before an end; the plan's
+own runs of losses may be longer than the bound.
+"""
 
 
 class Kind(Enum):
@@ -161,6 +168,7 @@ class LinkLedger:
         "down_arrived",
         "down_sent",
         "edges",
+        "edges_unjudged",
         "late",
         "link",
         "losses",
@@ -187,6 +195,8 @@ class LinkLedger:
         self.rates: list[float] = []
         """Measured over planned, less 1, of each train."""
         self.edges: list[tuple[EdgeWatch, Edge, Edge]] = []
+        self.edges_unjudged: dict[Unjudged, int] = {}
+        """Beside `edges`, which may not tell either."""
         self.reordered = 0
         self.late = 0
         self.down_sent = 0
@@ -206,6 +216,10 @@ class LinkLedger:
         self._light: list[int] = []
         self._crowded = False
         self._gap: list[Sent] = []
+
+    def not_judged(self, why: Unjudged) -> None:
+        """Another edge has passed."""
+        self.edges_unjudged[why] = self.edges_unjudged.get(why, 0) + 1
 
     def sent(self, one: Sent) -> None:
         """Numbers ascend, as given by `next_number`."""
@@ -259,7 +273,9 @@ class LinkLedger:
         watch.expects -= 1
         if watch.closed and not watch.expects:
             result = watch.result()
-            if result is not None:
+            if result is None:
+                self.not_judged("traffic")
+            else:
                 self.edges.append((watch, *result))
 
     def _settle_train(self, one: Sent, watch: TrainWatch, load: Load) -> None:

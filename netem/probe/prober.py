@@ -66,7 +66,6 @@ class Prober:
         self.ledgers = [LinkLedger(link, self.traffic[link[0]], baseline_ns) for link in links]
         self.links_up = 0
         self.edges_watched = 0
-        self.edges_skipped = 0
         self.sent_packets = self.sent_bytes = 0
         self.gone = False
         self._token = os.urandom(8)

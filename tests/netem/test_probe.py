@@ -126,6 +126,31 @@ def lossless() -> ContactPlan:
     )
 
 
+def test_why_an_edge_was_not_judged_is_said(tmp_path: Path) -> None:
+    # Each begins after 2 s: too slow for dense probes; losses for as long as the bound; too many at once.
+    def begins(source: str, destination: str, rate_bps: int, *loss: float) -> Contact:
+        return contact(source, destination, 2 * S, 900 * S, (2 * S, 5 * MS, rate_bps, *loss))  # type: ignore[arg-type]
+
+    names = "abcdef"
+    links = [(one, other) for one in names for other in names if one < other]
+    plan = plan_of(
+        begins("b", "a", 100_000),
+        begins("c", "a", 2_000_000, 0.01, 100.0),
+        *(begins(*link, 10_000_000) for link in links),
+    )
+    with probed(tmp_path, plan, seconds=4) as up:
+        probe = up.result()["probe"]
+    unjudged = {name: link["edges_unjudged"] for name, link in probe["links"].items()}
+    assert unjudged["b a"] == {"small": 1}
+    # Eight are watched, the first to come, with or without the lossy one.
+    assert unjudged["c a"] in ({"losses": 1}, {"crowded": 1}, {"late": 1})
+    total = probe["edges_unjudged"]
+    assert total["small"] == 1 and total["crowded"] >= 1
+    judged = sum(link["edges"] for link in probe["links"].values())
+    assert judged + total.get("losses", 0) <= 8
+    assert judged + sum(total.values()) == len(links) + 2
+
+
 def test_links_with_another_delay_than_the_plans_are_untrue(tmp_path: Path) -> None:
     plan = plan_of(steady("a", "b", 20, 10), steady("b", "a", 20, 10))
     told = plan_of(steady("a", "b", 40, 10), steady("b", "a", 20, 10))

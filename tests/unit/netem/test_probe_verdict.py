@@ -207,13 +207,21 @@ def test_a_links_rate_is_the_median_of_its_trains() -> None:
     assert (link.rate_error, link.trains) == (0.01, 3)
 
 
-def test_edges_that_the_probes_do_not_tell_are_not_counted() -> None:
+def test_edges_that_the_probes_do_not_tell_are_not_counted_but_named() -> None:
     ledger = ledger_of()
+    ledger.not_judged("small")
+    ledger.not_judged("small")
     watch = EdgeWatch(0, NO_LOSS, up=True, other_rule_ns=0)
+    bursts = Loss("gilbert_elliott", 0.1, 20)
+    undecided = Edge(12 * MS, 0, 25 * MS)
+    ledger.edges.append((EdgeWatch(0, bursts, up=True, other_rule_ns=0), undecided, undecided))
     for error_ms, least_ms, known_ms in ((1.5, 1, 1), (12, 0, 25), (-60, -60, float("inf"))):
         one = Edge(round(error_ms * MS), least_ms * MS, known_ms * MS)
         ledger.edges.append((watch, one, Edge(0, 0, 1)))
-    (link,) = findings([ledger], 2.0, 5.0, BackendAccount(), 0).links
+    measured = findings([ledger, ledger], 2.0, 5.0, BackendAccount(), 0)
+    link = measured.links[0]
+    assert link.document()["edges_unjudged"] == {"late": 1, "losses": 1, "small": 2}
+    assert measured.edges_unjudged == {"late": 2, "losses": 2, "small": 4}
     assert link.edge_errors_ms == (3.0, -120.0)
     assert (link.edges_off, link.other_rule) == (1, 1)
 
