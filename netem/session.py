@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from netem.backends import BACKENDS
 from netem.outlet import Outlet
+from netem.record import Record
 from netem.replay import Cue, OnLate, Replay, Timeline
 from netem.schedule import Schedule
 from netem.tun.relay import raise_priority
@@ -91,6 +92,7 @@ class Session:
         self._replay = Replay(
             options.schedule, self._backend, late_ns=options.late_ns, on_late=options.on_late, cue=self._tell
         )
+        self._record = None if options.stats is None else Record(options.stats)
         self._timeline: Timeline | None = None
         self._commands = bytearray()
         self._answers: deque[tuple[dict[str, Any], ContactPlan | str]] = deque()
@@ -123,8 +125,10 @@ class Session:
         try:
             loop.run()
         finally:
-            self._outlet.say_all({"ended": self._document()})
-            self._write_stats()
+            document = self._document()
+            self._outlet.say_all({"ended": document})
+            if self._record is not None:
+                self._record.close(document)
 
     def close(self) -> None:
         """Removes what this session made."""
@@ -248,8 +252,8 @@ class Session:
 
     def _account(self, now_ns: int) -> int:
         self._outlet.say({"stats": {**self._backend.totals(), "replay": self._replay.document()}})
-        with contextlib.suppress(OSError):  # a full disk is no reason to take the links down
-            self._write_stats()
+        if self._record is not None:
+            self._record.put(self._document())
         return monotonic_ns() + round(self._options.stats_s * SECOND_NS)
 
     def _flush(self, now_ns: int) -> int:
@@ -278,10 +282,3 @@ class Session:
             "lines_dropped": self._outlet.dropped,
             **self._backend.measured(),
         }
-
-    def _write_stats(self) -> None:
-        path = self._options.stats
-        if path is not None:
-            fresh = path.with_name(f"{path.name}.fresh")
-            fresh.write_text(json.dumps(self._document()) + "\n", encoding="ascii")
-            fresh.replace(path)

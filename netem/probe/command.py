@@ -27,6 +27,7 @@ from netem.probe.endpoints import Endpoint, baseline_ns, open_endpoints
 from netem.probe.findings import BackendAccount, Measured, findings
 from netem.probe.prober import Prober, take_priority
 from netem.probe.verdict import Verdict, document, judged
+from netem.record import Record
 from netem.replay import Timeline
 from netem.tun.fifo import ETHERNET_BYTES
 from orbitrain.contacts.compact import read_plan
@@ -51,6 +52,7 @@ class _Run:
         self._begun_ns = 0
         self._cpu_before_s = 0.0
         self._before: dict[str, Any] | None = None
+        self._record = Record(options.out)
 
     def run(self) -> None:
         options = self._options
@@ -62,7 +64,7 @@ class _Run:
         if anchor is None:
             nothing = Measured(rate=ClockFile.read(options.clock).rate, seconds=0.0)
             verdict = Verdict("unchecked", "the probe was ended before the run's clock started")
-            self._replace({"links_truth": document(nothing, verdict), "probe": None})
+            self._record.close({"links_truth": document(nothing, verdict), "probe": None})
             return
         take_priority()
         prober = self._prober = Prober(
@@ -165,13 +167,10 @@ class _Run:
                 "links": None if partial else {" ".join(one.link): one.document() for one in measured.links},
             },
         }
-        self._replace(text)
-
-    def _replace(self, text: dict[str, object]) -> None:
-        out: Path = self._options.out
-        fresh = out.with_name(f"{out.name}.fresh")
-        fresh.write_text(json.dumps(text) + "\n", encoding="ascii")
-        fresh.replace(out)
+        if partial:
+            self._record.put(text)
+        else:
+            self._record.close(text)
 
 
 def _cpu_s() -> float:

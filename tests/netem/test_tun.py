@@ -285,6 +285,17 @@ def test_another_plan_takes_over_while_packets_fly(links: Callable[..., Any], tm
     assert all(there.missing) and not any(back.missing)
 
 
+def test_packets_do_not_wait_for_the_disk(links: Callable[..., Any], tmp_path: Path) -> None:
+    stats, slow = tmp_path / "stats.json", tmp_path / "stats.json.fresh"
+    os.mkfifo(slow)  # who writes waits for a reader
+    with links(plan_of(steady("a", "b", 5, 10)), "--stats", str(stats), "--stats-s", "0.05") as up:
+        (one,) = exchange([up.flow("a", "b", 300, 2, 60)], tmp_path, 0.3)
+        assert not any(one.missing)
+        slow.read_bytes()
+        account = up.end()
+    assert json.loads(stats.read_bytes())["links"] == account["links"]
+
+
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stdin"])
 def test_it_ends_cleanly_and_takes_everything_along(links: Callable[..., Any], how: str) -> None:
     with links(plan_of(steady("a", "b", 5, 10))) as up:
