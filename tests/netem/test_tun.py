@@ -9,11 +9,13 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from typing import Any
 import pytest
 
 from netem.namespaces import FOLDER, owned
+from netem.syscalls import CLONE_NEWNET, network_kept, unshare
+from netem.tun.device import QUEUE_PACKETS, open_device
 from orbitrain.contacts.contact import Contact
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.runtime.clock import ClockFile, unix_ns
@@ -294,6 +298,24 @@ def test_packets_do_not_wait_for_the_disk(links: Callable[..., Any], tmp_path: P
         slow.read_bytes()
         account = up.end()
     assert json.loads(stats.read_bytes())["links"] == account["links"]
+
+
+def test_packets_that_nobody_reads_are_counted_when_the_kernel_drops_them() -> None:
+    address, network = IPv4Address("10.213.0.1"), IPv4Network("10.213.0.0/16")
+    with network_kept():
+        unshare(CLONE_NEWNET)
+        device = open_device(address, network)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            assert device.kernel_drops() == 0
+            for _ in range(QUEUE_PACKETS + 1):  # the kernel may have sent one itself
+                sender.sendto(b"x", ("10.213.0.2", 9))
+            before = device.kernel_drops()
+            assert 1 <= before <= 5
+            for _ in range(7):
+                sender.sendto(b"x", ("10.213.0.2", 9))
+    # Asked from the namespace of the emulator.
+    assert device.kernel_drops() == before + 7
+    device.close()
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stdin"])
