@@ -2,9 +2,10 @@
 
     python traffic.py send|receive SPEC.json
 
-A flow is a `Flow` as JSON. The sender writes [[sent ns of each packet] of each flow], the receiver [[(number,
-arrived ns) of each packet] of each flow], on the host's real-time clock. Arrival is when the kernel took the
-packet off its device (SO_TIMESTAMPNS), so that how soon this process is woken does not count.
+A flow is a `Flow` as JSON. The sender writes [[sent ns of each packet] of each flow], and in the same form
+how long each call took, the receiver [[(number, arrived ns) of each packet] of each flow], on the host's
+real-time clock. Arrival is when the kernel took the packet off its device (SO_TIMESTAMPNS), so that how soon
+this process is woken does not count.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from netem.syscalls import network_of
@@ -28,6 +29,8 @@ SO_TIMESTAMPNS = 35
 SO_RCVBUFFORCE = 33
 NUMBER = struct.Struct("=Q")
 IP_UDP_BYTES = 28
+HELD_UP_NS = 5_000_000
+"""A sender that is behind by more goes on from there: all at once, its packets would overflow a queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,12 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Of one flow: when each packet was sent, and (number, arrival) in the order of arrival."""
+    """Of one flow: when each packet was sent, (number, arrival) in the order of arrival, and how long each
+    call to send took: a long one says little about when its packet left."""
 
     sent_ns: list[int]
     arrived: list[tuple[int, int]]
+    took_ns: list[int] = field(default_factory=list)
 
     @property
     def missing(self) -> list[bool]:
@@ -91,10 +96,10 @@ def exchange(flows: list[Flow], folder: Path, tail_s: float = 1.0) -> list[Seen]
         receiver.stdin.write(f"{tail_s}\n")
         receiver.stdin.flush()
         arrived = json.loads(receiver.stdout.read())
-    times = json.loads(sent.stdout)
+    times, took = json.loads(sent.stdout)
     return [
-        Seen(sent_ns, [(number, at) for number, at in got])
-        for sent_ns, got in zip(times, arrived, strict=True)
+        Seen(sent_ns, [(number, at) for number, at in got], took_ns)
+        for sent_ns, got, took_ns in zip(times, arrived, took, strict=True)
     ]
 
 
@@ -107,6 +112,7 @@ def send(flows: list[Flow]) -> None:
     sockets = [_socket_in(flow.source) for flow in flows]
     padding = [bytes(flow.payload - NUMBER.size) for flow in flows]
     sent: list[list[int]] = [[] for _ in flows]
+    took: list[list[int]] = [[] for _ in flows]
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -15)  # not real-time, of which the relay needs its share
     start_ns = time.monotonic_ns() + 20_000_000
@@ -116,16 +122,20 @@ def send(flows: list[Flow]) -> None:
         for index, flow in enumerate(flows)
         for number in range(flow.packets)
     )
+    held_up_ns = 0
     for at_ns, index in turns:
-        wait_ns = at_ns - time.monotonic_ns()
-        if wait_ns > 30_000:
+        wait_ns = at_ns + held_up_ns - time.monotonic_ns()
+        if wait_ns < -HELD_UP_NS:
+            held_up_ns -= wait_ns
+        elif wait_ns > 30_000:
             time.sleep(wait_ns / 1e9)
         flow, mine = flows[index], sent[index]
         data = NUMBER.pack(len(mine)) + padding[index]
         now_ns = time.time_ns()
         sockets[index].sendto(data, (flow.address, flow.port))
         mine.append(now_ns)
-    json.dump(sent, sys.stdout)
+        took[index].append(time.time_ns() - now_ns)
+    json.dump([sent, took], sys.stdout)
 
 
 def receive(flows: list[Flow]) -> None:
