@@ -36,6 +36,9 @@ TIMEOUT_S = 120.0
 class Admits:
     """A LinkHandler that takes everything."""
 
+    def settles(self, letter: link_pb2.Letter) -> bool:
+        return bool(letter.cancelled)
+
     def admits(self, source: str) -> str | None:
         return None
 

@@ -12,11 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from fractions import Fraction
 from typing import TypeAlias
 
-from orbitrain.contacts.contact import Contact
-from orbitrain.contacts.plan import ContactPlan, Window
 from orbitrain.machine import Acknowledged, Digest, Fate, LocalProtocolError, Undelivered
 
 ENVELOPE_BYTES = 256
@@ -152,6 +149,15 @@ class Outbox:
         """From now on only the receiver can say what became of it."""
         self._in_doubt.add(identity)
 
+    def never_sent(self, identity: Identity) -> None:
+        """It was attempted, but the link went before the letter itself did: no receiver knows of it."""
+        if identity not in self._settling:
+            self._in_doubt.discard(identity)
+
+    def is_in_doubt(self, identity: Identity) -> bool:
+        """Whether only the receiver can say what became of it."""
+        return identity in self._in_doubt
+
     def settling(self, identity: Identity) -> None:
         """Its end is known and waits to be committed: it must not be tried again."""
         self._settling.add(identity)
@@ -221,98 +227,3 @@ class Marks:
 
     def put(self, mark: Mark) -> None:
         self._last[mark.slot] = mark
-
-
-# ------------------------------------------------------------------------- believed and true links
-
-
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """Modelled instants of a transfer, scenario time: last bit out, arrival, and the answer's return."""
-
-    sent_ns: int
-    arrives_ns: int
-    answered_ns: int
-
-
-def flight(contact: Contact, start_ns: int, size_bytes: int, handling_ns: int) -> Flight | None:
-    """When a letter of `size_bytes` that starts now is there, and its answer back; None if it will not fit.
-
-    `handling_ns` is the modelled time for a node to take in a letter or an answer, beside what the link
-    takes. The answer must be back before loss of signal: what will not fit is not begun.
-    """
-    sent_ns = contact.finish_ns(start_ns, size_bytes)
-    if sent_ns is None:
-        return None
-    delay_ns = contact.delay_ns_at(sent_ns)
-    arrives_ns = sent_ns + delay_ns + handling_ns
-    answered_ns = arrives_ns + delay_ns + handling_ns
-    return None if answered_ns > contact.end_ns else Flight(sent_ns, arrives_ns, answered_ns)
-
-
-def is_begun(believed: Contact | None, start_ns: int, size_bytes: int, handling_ns: int) -> bool:
-    """Whether a node in contact begins a letter, by what it believes.
-
-    `believed` is the contact in progress by its plan: the answer must be back before that ends. Without one
-    (the pass was not announced, or lasts longer than believed) nothing speaks against trying.
-    """
-    return believed is None or flight(believed, start_ns, size_bytes, handling_ns) is not None
-
-
-def reconsidered_ns(believed: Contact | None, end_ns: int) -> int | None:
-    """When a letter that is not begun is looked at again: at the believed end, should the link outlast it."""
-    return None if believed is None or believed.end_ns >= end_ns else believed.end_ns
-
-
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """What really becomes of a letter that is begun. None: the link is gone by then.
-
-    One without `arrives_ns` never arrives. One without `answered_ns` stays in doubt at its sender until the
-    next contact. Either keeps the link until it is gone, as nobody can tell before.
-    """
-
-    arrives_ns: int | None
-    answered_ns: int | None
-
-
-def passage(
-    truth: ContactPlan,
-    ends: tuple[str, str],
-    start_ns: int,
-    size_bytes: int,
-    handling_ns: int,
-    end_ns: int,
-) -> Passage:
-    """What becomes of a letter from `ends[0]` to `ends[1]` that starts within the true window until `end_ns`.
-
-    The window is one of both directions; within it sending goes on from one contact to the next that touches.
-    """
-    volume = Fraction(size_bytes * 8 * 1_000_000_000)
-    sending_ns = start_ns
-    for contact in truth.from_instant(*ends, start_ns):
-        if contact.start_ns > sending_ns:
-            break
-        sent_ns = contact.finish_of_ns(sending_ns, volume)
-        if sent_ns is not None:
-            delay_ns = contact.delay_ns_at(sent_ns)
-            arrives_ns = sent_ns + delay_ns + handling_ns
-            answered_ns = arrives_ns + delay_ns + handling_ns
-            # At the instant of its end the contact is over.
-            return Passage(
-                arrives_ns if arrives_ns < end_ns else None, answered_ns if answered_ns < end_ns else None
-            )
-        volume -= contact.volume_bit_e9(sending_ns, contact.end_ns)
-        sending_ns = contact.end_ns
-    return Passage(None, None)
-
-
-def window_at(plan: ContactPlan, a: str, b: str, t_ns: int) -> Window | None:
-    """The (start_ns, end_ns) with both directions active that holds `t_ns`."""
-    return next((window for window in plan.windows(a, b) if window[0] <= t_ns < window[1]), None)
-
-
-def believed_end_ns(plan: ContactPlan, a: str, b: str, t_ns: int) -> int | None:
-    """When the plan ends the contact in progress at `t_ns`; None where it has none."""
-    window = window_at(plan, a, b, t_ns)
-    return None if window is None else window[1]

@@ -19,7 +19,23 @@ from typing import Any, Protocol
 
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.updates import replaces
-from orbitrain.core import Arrival, Core, DeadLetter, Durable, Event, Job, Step
+from orbitrain.core import Arrival, Core, Event, Job
+from orbitrain.flights import (
+    Load,
+    Passage,
+    Piece,
+    arrived_bytes,
+    believed_end_ns,
+    choose,
+    chunk_of,
+    chunk_passage,
+    first_bytes,
+    passage,
+    reconsidered_ns,
+    sent_bytes,
+    total_bytes,
+    window_at,
+)
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import (
     ContactEnded,
@@ -34,19 +50,14 @@ from orbitrain.machine import (
 )
 from orbitrain.mailbox import (
     ENVELOPE_BYTES,
-    Identity,
     Letter,
     Mark,
     Outcome,
-    Passage,
-    believed_end_ns,
-    is_begun,
-    passage,
-    reconsidered_ns,
     settle,
-    window_at,
 )
+from orbitrain.memory import MemoryJournal, Shelf
 from orbitrain.results import Entry
+from orbitrain.transport.expected import Expected
 
 RETRY_NS = 1_000_000_000
 """Scenario time until a letter whose answer did not come is tried again within a contact."""
@@ -71,55 +82,18 @@ class Engine(Protocol):
         ...
 
 
-class MemoryJournal:
-    """What a simulated node has on disk."""
+@dataclass(slots=True)
+class _Air:
+    """What is on a link: pieces of objects, and after them their letter, if it goes with them."""
 
-    def __init__(self, incarnation: str) -> None:
-        self.durable = Durable(incarnation)
-        self.events: list[tuple[str, Event]] = []
-        """(incarnation, event): also those of earlier stores of the node, which the operator had gathered."""
-        self.dead_letters: list[DeadLetter] = []
-        self.revision = 0
-        """Of the plan that the machines know of."""
-        self._letters: dict[Identity, Letter] = {}
-        self._sequences: dict[tuple[str, str, int], int] = {}
-        self._marks: dict[tuple[str, str, int], Mark] = {}
-        self._jobs: dict[tuple[str, str], Job] = {}
-        self._reported: tuple[tuple[Digest, int], ...] = ()
-
-    def commit(self, step: Step, reported: Iterable[tuple[Digest, int]]) -> None:
-        for identity in step.ended_letters:
-            self._letters.pop(identity, None)
-        for identity, letter in step.letters.items():
-            self._letters[identity] = letter
-            mailbox = letter.mailbox
-            self._sequences[mailbox] = max(self._sequences.get(mailbox, 0), letter.sequence)
-        for mark in step.marks:
-            self._marks[mark.slot] = mark
-        for job in step.ended_jobs:
-            self._jobs.pop(job, None)
-        self._jobs.update(step.jobs)
-        self.events += [(self.durable.incarnation, event) for event in step.events]
-        self.dead_letters += step.dead_letters
-        for event in step.events:
-            if event.kind == "plan_updated":
-                self.revision = max(self.revision, event.fields["revision"])
-        self._reported = tuple(reported)
-        self.durable = replace(
-            self.durable,
-            committed_ns=step.now_ns,
-            snapshots={**self.durable.snapshots, **step.snapshots},
-        )
-
-    def load(self) -> Durable:
-        return replace(
-            self.durable,
-            letters=tuple(self._letters.values()),
-            sequences=tuple((*mailbox, n) for mailbox, n in self._sequences.items()),
-            marks=tuple(self._marks.values()),
-            jobs=tuple(self._jobs.values()),
-            reported=self._reported,
-        )
+    letter: Letter
+    pieces: tuple[Piece, ...]
+    begun_ns: int
+    with_letter: bool
+    doubted: bool
+    """The letter was in doubt before."""
+    cut: bool = False
+    """The link has gone, or one of its ends, with this in the air."""
 
 
 class CrashPoint(StrEnum):
@@ -145,7 +119,7 @@ class _Node:
     name: str
     make: Callable[[], Mapping[str, Machine]]
     journal: MemoryJournal
-    holds: set[Digest]
+    shelf: Shelf
     preloaded: frozenset[Digest]
     core: Core | None = None
     life: int = 0
@@ -154,8 +128,10 @@ class _Node:
     """Confirmed contacts: peer -> end of the true window."""
     again: dict[str, int] = field(default_factory=dict)
     """When to look again at letters for a peer that were not begun."""
-    air: dict[str, Identity] = field(default_factory=dict)
-    """The letter under way, by peer: one a link."""
+    air: dict[str, _Air] = field(default_factory=dict)
+    """What is under way, by peer: one a link."""
+    sent: dict[str, tuple[int, dict[Digest, int]]] = field(default_factory=dict)
+    """Of each peer, in which life of it, how far objects have been sent that are still on their way."""
     told: dict[str, str] = field(default_factory=dict)
     """Incarnation of each peer at the last contact."""
     steps: int = 0
@@ -208,7 +184,7 @@ class Simulation:
         """A node whose machines `make` creates afresh at every boot."""
         store = frozenset(preloaded)
         journal = MemoryJournal(f"sim-{next(self._incarnations)}")
-        self._nodes[name] = _Node(name, make, journal, set(store), store)
+        self._nodes[name] = _Node(name, make, journal, Shelf(set(store)), store)
 
     def at(self, t_ns: int, what: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (t_ns, next(self._order), what))
@@ -322,17 +298,27 @@ class Simulation:
 
     def holds(self, name: str) -> set[Digest]:
         """The objects in a node's store."""
-        return set(self._nodes[name].holds)
+        return set(self._nodes[name].shelf.holds)
+
+    def partial(self, name: str) -> dict[Digest, int]:
+        """How many bytes a node has of the objects that have arrived in part."""
+        return dict(self._nodes[name].shelf.partial)
 
     def kill(self, name: str, lose_disk: bool = False) -> None:
         """The node dies now, and is back after `down_ns`, with an empty store if its disk is lost."""
         node = self._nodes[name]
         if node.core is None:
             return
+        for other in self._nodes.values():
+            if name in other.air:
+                self._cut_off(other, name)
+        for peer in list(node.air):
+            self._cut_off(node, peer)
         node.core = None
         node.life += 1
         node.inbox.clear()
         node.air.clear()
+        node.sent.clear()
         node.contacts.clear()
         node.again.clear()
         node.told.clear()
@@ -341,14 +327,14 @@ class Simulation:
             gathered = node.journal.events
             node.journal = MemoryJournal(f"sim-{next(self._incarnations)}")
             node.journal.events = gathered
-            node.holds = set(node.preloaded)
+            node.shelf = Shelf(set(node.preloaded))
         self.at(self.now_ns + self._settings.down_ns, lambda: self._boot(name))
 
     def _boot(self, name: str) -> None:
         node = self._nodes[name]
         durable = node.journal.load()
         node.core = Core(name, node.make(), durable, self._engine.size_of)
-        node.inbox += node.core.lost(node.holds.__contains__)
+        node.inbox += node.core.lost(node.shelf.holds.__contains__)
         for job in durable.jobs:
             self._start_job(node, job)
         for plan in self._taken:
@@ -399,14 +385,50 @@ class Simulation:
 
     def _lose(self, node: _Node, peer: str) -> None:
         del node.contacts[peer]
-        node.air.pop(peer, None)
+        air = node.air.get(peer)
+        if air is not None:
+            self._cut_off(node, peer)
+            del node.air[peer]
+            ends = (node.name, peer)
+            out_bytes = sent_bytes(self._links, ends, air.begun_ns, self.now_ns)
+            never = air.with_letter and out_bytes < total_bytes(air.pieces)
+            if never and not air.doubted and node.core is not None:
+                node.core.outbox.never_sent(air.letter.identity)
+        node.sent.pop(peer, None)
         node.again.pop(peer, None)
         self._arrive(node, Arrival(self.now_ns, peer, -1, 0, None, ContactEnded(peer)))
 
     # ------------------------------------------------------------------------------------- letters
 
+    def _cut_off(self, node: _Node, peer: str) -> None:
+        """What is on the link to a peer ends here: what has come of it so far is there."""
+        air, there = node.air[peer], self._nodes[peer]
+        if there.core is None or air.cut:
+            return
+        air.cut = True
+        nbytes = arrived_bytes(self._links, (node.name, peer), air.begun_ns, self.now_ns)
+        for piece in first_bytes(air.pieces, nbytes):
+            there.shelf.take(piece.digest, piece.size, piece.end)
+
+    def _lacking(self, node: _Node, there: _Node, letter: Letter) -> list[Piece]:
+        """What of a letter's objects is neither at the peer nor on its way."""
+        core = node.core
+        assert core is not None
+        if letter.cancelled is not None or letter.expires_at_ns <= self.now_ns or not letter.objects:
+            return []  # it is settled, not delivered
+        named = (core.incarnation, letter.role, letter.lane, letter.sequence, letter.expires_at_ns)
+        there.shelf.expected.expect(Expected(node.name, *named), [digest for digest, _ in letter.objects])
+        life, sent = node.sent.get(there.name, (there.life, {}))
+        pieces = []
+        for digest, size in letter.objects:
+            if digest not in there.shelf.holds:
+                under_way = sent.get(digest, 0) if life == there.life else 0
+                start = max(there.shelf.partial.get(digest, 0), under_way)
+                pieces.append(Piece(digest, start, size, size))
+        return pieces
+
     def _pump(self, node: _Node, peer: str) -> None:
-        """Start the next letter towards a peer in contact, if the link is free and it seems to fit."""
+        """Start what is to have the link to a peer in contact, if that is free."""
         if node.core is None or peer not in node.contacts or peer in node.air:
             return
         ends, end_ns, handling_ns = (node.name, peer), node.contacts[peer], self._settings.handling_ns
@@ -414,39 +436,92 @@ class Simulation:
         if contact is None or self.now_ns >= end_ns:
             return
         believed = self.plan.active(*ends, self.now_ns)
-        for letter in node.core.outbox.heads(peer):
-            size = ENVELOPE_BYTES + len(letter.body)
-            if letter.cancelled is None:
-                held = self._nodes[peer].holds
-                size += sum(nbytes for digest, nbytes in letter.objects if digest not in held)
-            if is_begun(believed, self.now_ns, size, handling_ns):
-                course = passage(self._links, ends, self.now_ns, size, handling_ns, end_ns)
-                fields = {"to": peer, "class": contact.link_class, "bytes": size}
-                self._launch(node, peer, letter, course, fields)
-                return
+        heads = node.core.outbox.heads(peer)
+        lacking = [self._lacking(node, self._nodes[peer], letter) for letter in heads]
+        loads = [
+            Load(ENVELOPE_BYTES + len(letter.body), total_bytes(pieces))
+            for letter, pieces in zip(heads, lacking, strict=True)
+        ]
+        chosen = choose(loads, believed, self.now_ns, handling_ns, chunk_of(contact, self.now_ns))
+        if heads and (chosen is None or chosen.index or not chosen.fits):
             again_ns = reconsidered_ns(believed, end_ns)
             if again_ns is not None:
-                node.again[peer] = again_ns
-                self._wake(node, again_ns)
+                self._look_again(node, peer, again_ns)
+        if chosen is None:
+            return
+        letter, pieces = heads[chosen.index], lacking[chosen.index]
+        if chosen.ahead_bytes:
+            self._launch_chunk(node, peer, letter, first_bytes(pieces, chosen.ahead_bytes))
+            return
+        size = loads[chosen.index].total_bytes
+        course = passage(self._links, ends, self.now_ns, size, handling_ns, end_ns)
+        doubted = node.core.outbox.is_in_doubt(letter.identity)
+        node.air[peer] = _Air(letter, tuple(pieces), self.now_ns, with_letter=True, doubted=doubted)
+        fields = {"to": peer, "class": contact.link_class, "bytes": size}
+        self._launch(node, peer, letter, course, fields)
+
+    def _look_again(self, node: _Node, peer: str, t_ns: int) -> None:
+        node.again[peer] = min(t_ns, node.again.get(peer, t_ns))
+        self._wake(node, t_ns)
 
     def _launch(
         self, node: _Node, peer: str, letter: Letter, course: Passage, fields: Mapping[str, Any]
     ) -> None:
         assert node.core is not None
         node.core.outbox.attempted(letter.identity)
-        node.air[peer] = letter.identity
         life, there = node.life, self._nodes[peer].life
         if course.arrives_ns is not None:
-            self.at(course.arrives_ns, lambda: self._receive(peer, there, node, life, letter))
+            pieces = node.air[peer].pieces
+            self.at(course.arrives_ns, lambda: self._receive(peer, there, node, life, letter, pieces))
         if course.answered_ns is not None:
             self.at(course.answered_ns, lambda: self._answer(node, life, peer, letter, fields))
 
-    def _receive(self, name: str, there: int, sender: _Node, life: int, letter: Letter) -> None:
-        """A letter has arrived. Known ones are answered by their mark, which is there already."""
+    def _launch_chunk(self, node: _Node, peer: str, letter: Letter, pieces: tuple[Piece, ...]) -> None:
+        """Objects go ahead of their letter; the link is free again once they are out."""
+        air = _Air(letter, pieces, self.now_ns, with_letter=False, doubted=False)
+        node.air[peer] = air
+        ends, end_ns = (node.name, peer), node.contacts[peer]
+        course = chunk_passage(self._links, ends, self.now_ns, total_bytes(pieces), end_ns)
+        if course is None:
+            return  # nobody can tell before the link is gone
+        life, there = node.life, self._nodes[peer].life
+        self.at(course[0], lambda: self._is_out(node, life, peer, there, air))
+        self.at(course[1], lambda: self._has_come(self._nodes[peer], there, air))
+
+    def _is_out(self, node: _Node, life: int, peer: str, there: int, air: _Air) -> None:
+        if node.life != life or node.air.get(peer) is not air:
+            return
+        del node.air[peer]
+        known, sent = node.sent.get(peer, (there, {}))
+        if known != there:
+            sent = {}
+        node.sent[peer] = (there, sent)
+        for piece in air.pieces:
+            sent[piece.digest] = max(piece.end, sent.get(piece.digest, 0))
+        self._look_again(node, peer, self.now_ns)
+
+    def _has_come(self, node: _Node, life: int, air: _Air) -> None:
+        if node.core is not None and node.life == life and not air.cut:
+            for piece in air.pieces:
+                node.shelf.take(piece.digest, piece.size, piece.end)
+
+    def _receive(
+        self,
+        name: str,
+        there: int,
+        sender: _Node,
+        life: int,
+        letter: Letter,
+        pieces: Iterable[Piece],
+    ) -> None:
+        """A letter has arrived, after its objects. Known ones are answered by their mark, which is there."""
         node = self._nodes[name]
         if node.core is None or node.life != there or sender.core is None or sender.life != life:
             return
+        for piece in pieces:
+            node.shelf.take(piece.digest, piece.size, piece.end)
         mailbox = (sender.name, sender.core.incarnation, letter.role, letter.lane)
+        node.shelf.expected.settled((sender.name, letter.role, letter.lane), letter.sequence)
         if node.core.marks.find(mailbox, letter.sequence) is not None:
             return
         mark = Mark(*mailbox, letter.sequence, Outcome.DELIVERED)
@@ -460,7 +535,7 @@ class Simulation:
             try:
                 message = node.core.decode(letter.role, letter.lane, letter.kind, letter.body)
                 item = Delivered(sender.name, message, digests)
-                node.holds.update(digests)
+                node.shelf.put(digests)
             except RemoteProtocolError as error:
                 mark = replace(mark, outcome=Outcome.REFUSED, reason=str(error))
         self._arrive(
@@ -471,7 +546,7 @@ class Simulation:
         """The receiver's answer is due: its mark, if it lived to commit one."""
         if node.core is None or node.life != life or peer not in node.air:
             return
-        if node.air[peer] != letter.identity:
+        if node.air[peer].letter.identity != letter.identity:
             return
         del node.air[peer]
         receiver = self._nodes[peer].core
@@ -503,7 +578,7 @@ class Simulation:
         item: JobDone | JobFailed
         try:
             result, outputs = self._engine.run(node.name, job)
-            node.holds.update(outputs.values())
+            node.shelf.put(outputs.values())
             item = JobDone(job.job, result, outputs)
         except JobError as error:
             item = JobFailed(job.job, str(error))
@@ -582,6 +657,6 @@ class Simulation:
         needed = core.needed() | node.preloaded
         for arrival in node.inbox:
             needed.update(arrival.objects)
-        node.holds &= needed
+        node.shelf.keep(needed, self.now_ns)
         if node.steps % 1024 == 0:
-            self._engine.keep(set().union(*(other.holds for other in self._nodes.values())))
+            self._engine.keep(set().union(*(other.shelf.holds for other in self._nodes.values())))

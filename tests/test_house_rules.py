@@ -92,6 +92,9 @@ PICKLES = Ownership(
 PURE = (
     "orbitrain/machine",
     "orbitrain/mailbox",
+    "orbitrain/flights",
+    "orbitrain/memory",
+    "orbitrain/transport/expected",
     "orbitrain/core",
     "orbitrain/protocols",
     "orbitrain/contacts",

@@ -2,7 +2,7 @@
 
 Links follow the true plan where the node has been given one, which is part of an emulated world; otherwise
 the plan that it believes. Which letters are begun is decided by what it believes, and what becomes of them by
-the true plan (`orbitrain.mailbox`): bytes move for those that arrive, and only an answer that is back before
+the true plan (`orbitrain.flights`): bytes move for those that arrive, and only an answer that is back before
 the contact ends is heard.
 """
 
@@ -11,26 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from orbitrain.contacts.contact import Contact
 from orbitrain.contacts.plan import Window
-from orbitrain.core import Arrival, Core
-from orbitrain.machine import NEVER_NS, ContactEnded, ContactStarted, Digest, Severity
-from orbitrain.mailbox import (
-    ENVELOPE_BYTES,
-    Identity,
-    Letter,
-    Outcome,
-    is_begun,
-    passage,
-    reconsidered_ns,
-    settle,
-    window_at,
-)
-from orbitrain.runtime.reception import OUTCOMES
-from orbitrain.transport.rpc import LinkClient, LinkDown, Parcel, PeerRefused
+from orbitrain.core import Arrival
+from orbitrain.flights import window_at
+from orbitrain.machine import NEVER_NS, ContactEnded, ContactStarted, Severity
+from orbitrain.runtime.letters import RETRY_S
+from orbitrain.runtime.modelled import ModelledTransfers, Peer
+from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused
 from orbitrain.v1 import link_pb2 as wire
 
 if TYPE_CHECKING:
@@ -38,14 +28,6 @@ if TYPE_CHECKING:
 
 PING_TIMEOUT_S = 2.0
 """Wall seconds for a ping's answer: long for any link of ours, short against a pass."""
-
-RETRY_S = 0.2
-"""Wall seconds between tries within a contact."""
-
-ANSWER_MARGIN_S = 10.0
-"""Wall seconds beyond its modelled end that a delivery may take before the call is given up."""
-
-FROM_WIRE = {value: outcome for outcome, value in OUTCOMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,46 +38,18 @@ class Times:
     handling_ns: int
 
 
-@dataclass(slots=True)
-class _Peer:
-    """A peer in a true window."""
-
-    name: str
-    end_ns: int
-    client: LinkClient
-    incarnation: str = ""
-    confirmed: bool = False
-    met: bool = False
-    """The machines have been told."""
-    air: asyncio.Task[None] | None = None
-    owed: bool = False
-    """The letter in the air is to arrive, and has not been seen to."""
-    busy_ns: int = 0
-    """Until when the last letter keeps the link, scenario time."""
-    unfit: dict[Identity, frozenset[Digest]] = field(default_factory=dict)
-    """Letters that were not begun, with the objects that the peer lacks for them."""
-    again_ns: int = NEVER_NS
-    """When to look again at those."""
-    counted: int = 0
-    """Bytes of `client` that are in the journal already."""
-
-    def fresh_bytes(self) -> int:
-        moved = sum(self.client.bytes_moved)
-        fresh, self.counted = moved - self.counted, moved
-        return fresh
-
-
 class Contacts:
     """Keeps every contact with every peer, and sends what waits for them."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, Peer] = {}
         self._changed = asyncio.Event()
         self._relinked_ns = 0
 
     def begin(self, addresses: Mapping[str, str], times: Times) -> None:
         self._times = times
+        self._transfers = ModelledTransfers(self._driver, times.handling_ns, self.reborn)
         for peer, address in sorted(addresses.items()):
             self._driver.spawn(self._meet(peer, address))
 
@@ -120,7 +74,7 @@ class Contacts:
                 due_ns = self._relinked_ns + self._times.acquisition_ns
             past_ns = end_ns
             if due_ns < end_ns:  # else over before it could be confirmed
-                past_ns = await self._keep(_Peer(peer, end_ns, LinkClient(address, driver.core.node)), due_ns)
+                past_ns = await self._keep(Peer(peer, end_ns, LinkClient(address, driver.core.node)), due_ns)
 
     def _next_window(self, peer: str, past_ns: int) -> Window | None:
         past_ns = max(past_ns, self._driver.clock.now_ns())
@@ -135,7 +89,7 @@ class Contacts:
             return True
         return False
 
-    async def _keep(self, here: _Peer, due_ns: int) -> int:
+    async def _keep(self, here: Peer, due_ns: int) -> int:
         """One contact, from its first ping to its end, which is returned."""
         driver, peer = self._driver, here.name
         link_class = self._link_class(peer, due_ns)
@@ -148,11 +102,9 @@ class Contacts:
             finally:
                 acquire.cancel()
                 await asyncio.gather(acquire, return_exceptions=True)
-                if here.air is not None:
-                    here.air.cancel()
-                    await asyncio.gather(here.air, return_exceptions=True)
+                await self._transfers.close(here)
                 del self._peers[peer]
-            if here.owed:
+            if here.is_owed:
                 # Bytes were slower than the times declared: the simulator has this letter delivered.
                 late = {"what": "transfer", "late_s": 0.0, "peer": peer}
                 driver.note("overrun", Severity.ACTIVITY_LO, late)
@@ -162,7 +114,6 @@ class Contacts:
             else:
                 driver.wake()  # it may wait for this contact to end
         finally:
-            driver.blobs.unexpect(peer)  # its letters will not come in this contact any more
             with contextlib.suppress(LinkDown):
                 await here.client.close()
         return here.end_ns
@@ -180,7 +131,7 @@ class Contacts:
         contact = self._driver.links.active(self._driver.core.node, peer, t_ns)
         return contact.link_class if contact is not None else ""
 
-    async def _acquire(self, here: _Peer, due_ns: int) -> None:
+    async def _acquire(self, here: Peer, due_ns: int) -> None:
         """Ping until the peer answers; tell the machines at `due_ns`, or later if it took longer."""
         driver = self._driver
         while not here.confirmed:
@@ -201,8 +152,9 @@ class Contacts:
                 driver.note("contact_refused", Severity.WARNING_LO, {"peer": here.name, "reason": str(error)})
                 await asyncio.sleep(PING_TIMEOUT_S)
 
-    def _confirm(self, here: _Peer, incarnation: str, due_ns: int) -> None:
+    def _confirm(self, here: Peer, incarnation: str, due_ns: int) -> None:
         here.confirmed, here.incarnation, here.met = True, incarnation, True
+        self._transfers.open(here)
         self._driver.telemetry.contact(here.name, True)
         # What the plan believed then says of its end is looked up when the step is taken.
         item = ContactStarted(here.name, self._link_class(here.name, due_ns), None)
@@ -216,8 +168,7 @@ class Contacts:
             return
         driver.note("peer_reborn", Severity.WARNING_LO, {"peer": peer, "incarnation": incarnation})
         now_ns = max(driver.clock.now_ns(), driver.latest_ns)
-        here.unfit.clear()
-        here.busy_ns = 0
+        self._transfers.reset(here)
         driver.take(Arrival(now_ns, peer, -1, 0, None, ContactEnded(peer)))
         self._confirm(here, incarnation, now_ns)
 
@@ -236,164 +187,4 @@ class Contacts:
         for here in list(self._peers.values()):
             if here.again_ns <= self._driver.latest_ns:
                 here.again_ns = NEVER_NS
-            self._pump(here)
-
-    def _pump(self, here: _Peer) -> None:
-        """Start the next letter towards a peer in contact, if the link is free and it seems to fit."""
-        driver, start_ns = self._driver, self._driver.latest_ns
-        if not here.confirmed or here.air is not None or driver.draining:
-            return
-        if start_ns < here.busy_ns or start_ns >= here.end_ns:
-            return
-        ends = (driver.core.node, here.name)
-        if driver.links.active(*ends, start_ns) is None or not driver.told(here.name):
-            return
-        believed = driver.plan.active(*ends, start_ns)
-        for letter in driver.core.outbox.heads(here.name):
-            lacking = here.unfit.get(letter.identity)
-            if lacking is not None and not self._fits(here, believed, letter, lacking, start_ns):
-                continue
-            here.unfit.pop(letter.identity, None)
-            here.air = driver.spawn(self._fly(here, believed, letter, start_ns))
-            return
-
-    def _fits(
-        self,
-        here: _Peer,
-        believed: Contact | None,
-        letter: Letter,
-        lacking: frozenset[Digest],
-        start_ns: int,
-    ) -> bool:
-        """Whether a letter is begun; if not, it is written down, and when to look again."""
-        if is_begun(believed, start_ns, size_of(letter, lacking), self._times.handling_ns):
-            return True
-        here.unfit[letter.identity] = lacking
-        again_ns = reconsidered_ns(believed, here.end_ns)
-        if again_ns is not None:
-            here.again_ns = again_ns
-            self._driver.wake()
-        return False
-
-    async def _fly(self, here: _Peer, believed: Contact | None, letter: Letter, start_ns: int) -> None:
-        """Move one letter, its objects first, and bring the receiver's word."""
-        driver = self._driver
-        try:
-            await self._move(here, believed, letter, start_ns)
-        except LinkDown:
-            here.owed = False
-            await asyncio.sleep(RETRY_S)
-        except PeerRefused as error:
-            here.owed = False
-            fields = {"peer": here.name, "key": letter.key, "reason": str(error)}
-            driver.note("transfer_refused", Severity.WARNING_LO, fields)
-            await asyncio.sleep(PING_TIMEOUT_S)
-        except KeyError:
-            # An object of the letter is gone from this store: nothing will bring it back to this letter.
-            here.owed = False
-            now_ns = max(driver.latest_ns, driver.clock.now_ns())
-            nothing = {"to": letter.destination, "bytes": 0}
-            self._end(letter, Outcome.REFUSED, "an object of it is lost", now_ns, nothing)
-        finally:
-            here.air = None
-        self._pump(here)
-
-    async def _move(self, here: _Peer, believed: Contact | None, letter: Letter, start_ns: int) -> None:
-        driver = self._driver
-        objects = [] if letter.cancelled is not None else list(letter.objects)
-        ranges = await here.client.missing(objects, parcel=parcel(letter, driver.core)) if objects else {}
-        missing = frozenset(ranges)
-        if letter not in driver.core.outbox.heads(here.name):
-            return  # withdrawn or expired meanwhile: this side has ended it
-        if not self._fits(here, believed, letter, missing, start_ns):
-            return
-        ends, size = (driver.core.node, here.name), size_of(letter, missing)
-        course = passage(driver.links, ends, start_ns, size, self._times.handling_ns, here.end_ns)
-        driver.core.outbox.attempted(letter.identity)
-        if course.answered_ns is None:
-            here.busy_ns = NEVER_NS  # nobody can tell before the contact is lost
-        if course.arrives_ns is None:
-            return
-        here.owed, link_class = True, self._link_class(here.name, start_ns)
-        timeout_s = driver.clock.wall_s_until(course.answered_ns or here.end_ns) + ANSWER_MARGIN_S
-        for digest, nbytes in objects:
-            if digest in ranges:
-                await here.client.put(digest, nbytes, driver.blobs.path(digest), timeout_s, ranges[digest])
-        # The answer to one that is not heard may well be under way when the contact ends.
-        here.owed = course.answered_ns is not None
-        receipt = await here.client.deliver(written(letter, driver.core, course.arrives_ns), timeout_s)
-        here.owed = False
-        if course.answered_ns is not None:
-            self._settle(here, letter, receipt, course.answered_ns, link_class)
-
-    def _settle(
-        self, here: _Peer, letter: Letter, receipt: wire.Receipt, answered_ns: int, link_class: str
-    ) -> None:
-        driver = self._driver
-        outcome = FROM_WIRE.get(receipt.outcome)
-        if outcome is None or driver.core.outbox.find(letter.sender_role, letter.key) is None:
-            return
-        self.reborn(here.name, receipt.incarnation)
-        here.busy_ns = answered_ns
-        for identity, lacking in here.unfit.items():
-            here.unfit[identity] = lacking - {digest for digest, _ in letter.objects}
-        fields = {"to": here.name, "class": link_class, "bytes": here.fresh_bytes()}
-        self._end(letter, outcome, receipt.reason[:500], answered_ns, fields)
-
-    def _end(
-        self, letter: Letter, outcome: Outcome, reason: str, due_ns: int, fields: Mapping[str, Any]
-    ) -> None:
-        arrival = ended(letter, self._driver.core, outcome, reason, due_ns, fields)
-        self._driver.arrive(arrival, "answer")
-
-
-def written(letter: Letter, core: Core, due_ns: int) -> wire.Letter:
-    """A letter of this node as it travels, due at its receiver at `due_ns`."""
-    return wire.Letter(
-        source=core.node,
-        incarnation=core.incarnation,
-        destination=letter.destination,
-        role=letter.role,
-        lane=letter.lane,
-        sequence=letter.sequence,
-        kind=letter.kind,
-        body=letter.body,
-        objects=[wire.ObjectName(digest=digest, size=size) for digest, size in letter.objects],
-        due_ns=due_ns,
-        expires_at_ns=letter.expires_at_ns,
-        cancelled=letter.cancelled.value if letter.cancelled is not None else "",
-    )
-
-
-def parcel(letter: Letter, core: Core) -> Parcel:
-    """What a letter's objects are offered for."""
-    return Parcel(core.incarnation, letter.role, letter.lane, letter.sequence, letter.expires_at_ns)
-
-
-def ended(
-    letter: Letter, core: Core, outcome: Outcome, reason: str, due_ns: int, fields: Mapping[str, Any]
-) -> Arrival:
-    """The input that ends a letter of this node; it is not tried again meanwhile."""
-    core.outbox.settling(letter.identity)
-    current = core.outbox.find(letter.sender_role, letter.key) or letter
-    return Arrival(
-        due_ns,
-        letter.destination,
-        letter.lane,
-        letter.sequence,
-        letter.sender_role,
-        settle(current, outcome, reason),
-        settles=letter.identity,
-        fields=fields,
-    )
-
-
-def size_of(letter: Letter, missing: frozenset[Digest]) -> int:
-    """Modelled bytes of a letter with the objects that its receiver lacks."""
-    return letter_bytes(letter, sum(nbytes for digest, nbytes in letter.objects if digest in missing))
-
-
-def letter_bytes(letter: Letter, lacking_bytes: int) -> int:
-    """Modelled bytes of a letter with those of its objects that its receiver lacks."""
-    size = ENVELOPE_BYTES + len(letter.body)
-    return size if letter.cancelled is not None else size + lacking_bytes  # else it is settled, not delivered
+            self._transfers.pump(here)

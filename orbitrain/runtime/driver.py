@@ -21,9 +21,9 @@ from typing import Any
 
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.core import Arrival, Core, Event, Job, Step
+from orbitrain.flights import believed_end_ns
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.machine import ContactStarted, Digest, JobDone, JobFailed, PlanUpdated, Severity
-from orbitrain.mailbox import believed_end_ns
 from orbitrain.runtime.clock import SECOND_NS, Clock
 from orbitrain.runtime.compute import Compute
 from orbitrain.runtime.contacts import Contacts, Times
@@ -36,10 +36,6 @@ from orbitrain.transport.store.journal import Journal
 
 COLLECT_STEPS = 64
 """Steps between collections. An object goes when two in a row found nobody naming it."""
-
-LINGER_NS = 86_400 * SECOND_NS
-"""Scenario time for which bytes outlive the expiry of the letter they came for: within a day any satellite
-passes again, and the same object is likely to be offered for another letter."""
 
 
 class Driver:
@@ -284,7 +280,7 @@ class Driver:
 
     def _collect(self) -> None:
         """Delete what nobody named at this collection nor the last: a job's output is named by then."""
-        expected = self.blobs.expected(self._latest_ns - LINGER_NS)
+        expected = self.blobs.expected(self._latest_ns)
         needed = self.core.needed() | self._preloaded | expected
         for arrival in self._inbox:
             needed.update(arrival.objects)

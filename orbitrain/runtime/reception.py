@@ -103,6 +103,11 @@ class Reception:
             node=driver.core.node, incarnation=driver.core.incarnation, now_ns=driver.clock.now_ns()
         )
 
+    def settles(self, letter: wire.Letter) -> bool:
+        """Cancelled, or expired by the time it is due."""
+        due_ns = self._driver.clock.now_ns() if self._driver.shaped else letter.due_ns
+        return bool(letter.cancelled) or letter.expires_at_ns <= due_ns
+
     async def deliver(self, letter: wire.Letter) -> wire.Receipt:
         """Answered once the step that consumed the letter is committed."""
         core = self._driver.core

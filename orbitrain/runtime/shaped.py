@@ -20,7 +20,8 @@ from orbitrain.contacts.plan import Window
 from orbitrain.core import Arrival
 from orbitrain.machine import NEVER_NS, ContactEnded, ContactStarted, Severity
 from orbitrain.runtime.clock import SECOND_NS
-from orbitrain.runtime.contacts import RETRY_S, Times
+from orbitrain.runtime.contacts import Times
+from orbitrain.runtime.letters import RETRY_S
 from orbitrain.runtime.outlook import Outlook
 from orbitrain.runtime.transfers import PING_BYTES, REFUSED_S, Peer, Transfers
 from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused, answers

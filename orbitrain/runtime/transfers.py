@@ -19,9 +19,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from orbitrain.contacts.plan import Window
+from orbitrain.flights import is_begun, reconsidered_ns
 from orbitrain.machine import NEVER_NS, Digest, Severity
-from orbitrain.mailbox import Identity, Letter, Outcome, is_begun, reconsidered_ns
-from orbitrain.runtime.contacts import FROM_WIRE, RETRY_S, ended, letter_bytes, parcel, written
+from orbitrain.mailbox import (
+    Identity,
+    Letter,
+    Outcome,
+)
+from orbitrain.runtime.letters import (
+    FROM_WIRE,
+    RETRY_S,
+    ended,
+    is_settled_only,
+    letter_bytes,
+    parcel,
+    written,
+)
 from orbitrain.runtime.outlook import Outlook
 from orbitrain.transport.objects import Pace, Range
 from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused, Room
@@ -134,7 +147,7 @@ class Transfers:
     def _fits(self, here: Peer, letter: Letter, lacking: Mapping[Digest, int]) -> bool:
         """Whether a letter can be answered in time; if not, it is written down, and when to look again."""
         believed = self._outlook.contact(here.name)
-        size = letter_bytes(letter, sum(lacking.values()))
+        size = letter_bytes(letter) + sum(lacking.values())
         if is_begun(believed, self._outlook.now_ns(), size, self._handling_ns):
             return True
         here.unfit[letter.identity] = lacking
@@ -216,7 +229,7 @@ class Transfers:
 
     async def _move(self, here: Peer, letter: Letter, ahead: bool) -> None:
         driver, name = self._driver, here.name
-        objects = [] if letter.cancelled is not None else list(letter.objects)
+        objects = [] if is_settled_only(letter, self._outlook.now_ns()) else list(letter.objects)
         missing: dict[Digest, list[Range]] = {}
         if objects:
             offer_s = self._patience_s(here, PING_BYTES + 128 * len(objects))
@@ -243,7 +256,7 @@ class Transfers:
             return
         here.unfit.pop(letter.identity, None)
         driver.core.outbox.attempted(letter.identity)
-        timeout_s = self._patience_s(here, letter_bytes(letter, 0))
+        timeout_s = self._patience_s(here, letter_bytes(letter))
         receipt = await here.client.deliver(written(letter, driver.core, 0), timeout_s)
         self._settle(here, letter, receipt)
 

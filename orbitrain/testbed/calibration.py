@@ -29,6 +29,9 @@ class _Desk:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
+    def settles(self, letter: wire.Letter) -> bool:
+        return bool(letter.cancelled)
+
     def admits(self, source: str) -> str | None:
         return None
 

@@ -75,6 +75,19 @@ class RangeSet:
         return gaps
 
 
+def split(ranges: Iterable[Range], nbytes: int) -> tuple[list[Range], list[Range]]:
+    """The first `nbytes` bytes of ranges, in their order, and the others. Empty ones are among the first."""
+    first, others = [], []
+    for start, end in ranges:
+        stop = min(end, start + max(nbytes, 0))
+        if stop > start or start == end:
+            first.append((start, stop))
+        if stop < end:
+            others.append((stop, end))
+        nbytes -= stop - start
+    return first, others
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How an object is cut for a link: bytes of a chunk, and bytes that may be in the air unanswered."""

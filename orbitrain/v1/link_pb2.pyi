@@ -105,16 +105,20 @@ class Chunk(_message.Message):
     def __init__(self, object: _Optional[_Union[ObjectName, _Mapping]] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ..., source: _Optional[str] = ..., crc32: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("arrived_bytes", "damaged", "committed", "whole")
+    __slots__ = ("arrived_bytes", "damaged", "committed", "whole", "refused", "code")
     ARRIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
     DAMAGED_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     WHOLE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
     arrived_bytes: int
     damaged: _containers.RepeatedCompositeFieldContainer[Range]
     committed: _containers.RepeatedCompositeFieldContainer[Range]
     whole: bool
-    def __init__(self, arrived_bytes: _Optional[int] = ..., damaged: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., committed: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., whole: _Optional[bool] = ...) -> None: ...
+    refused: str
+    code: str
+    def __init__(self, arrived_bytes: _Optional[int] = ..., damaged: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., committed: _Optional[_Iterable[_Union[Range, _Mapping]]] = ..., whole: _Optional[bool] = ..., refused: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
 
 class Letter(_message.Message):
     __slots__ = ("source", "incarnation", "destination", "role", "lane", "sequence", "kind", "body", "objects", "due_ns", "expires_at_ns", "cancelled")

@@ -32,7 +32,7 @@ SCENARIO = """
 name = "beliefs"
 epoch = "2026-01-01T00:00:00Z"
 seed = 5
-rounds = 6
+rounds = {rounds}
 duration_s = 5000
 [[constellation]]
 altitude_km = 550
@@ -47,18 +47,18 @@ name = "farm"
 site = "farm"
 devices = 2
 [links]
-acquisition_s = 40
+acquisition_s = {links_s}
 [compute]
 train_s = 60
 aggregate_s = 40
-message_s = 40
+message_s = {links_s}
 [protocol]
 name = "fedmeld"
 delta = 7
 alpha = 0.5
 [task]
 task = "own.tides:Tides"
-inputs = 6
+inputs = {inputs}
 """
 
 Passes = Mapping[tuple[str, str], Sequence[tuple[int, int]]]
@@ -87,12 +87,12 @@ TOLD_S = 2900
 """When the nodes are told the truth."""
 
 
-def plan_of(scenario: Scenario, passes: Passes) -> ContactPlan:
+def plan_of(scenario: Scenario, passes: Passes, rate_bps: int = 2_000_000) -> ContactPlan:
     contacts = []
     for (satellite, device), windows in passes.items():
         for start_s, end_s in windows:
             start_ns, end_ns = start_s * SECOND_NS, end_s * SECOND_NS
-            samples = (Sample(start_ns, 4_000_000, 2_000_000, 0.0, 1.0),)
+            samples = (Sample(start_ns, 4_000_000, rate_bps, 0.0, 1.0),)
             for ends in ((satellite, device), (device, satellite)):
                 contacts.append(Contact(*ends, "service", start_ns, end_ns, samples))
     return ContactPlan(
@@ -107,7 +107,7 @@ def plan_of(scenario: Scenario, passes: Passes) -> ContactPlan:
 
 def setting_in(folder: Path) -> Setting:
     file = folder / "beliefs.toml"
-    file.write_text(SCENARIO, encoding="utf-8")
+    file.write_text(SCENARIO.format(rounds=6, inputs=6, links_s=40), encoding="utf-8")
     scenario = load_scenario(file)
     believed, truth = plan_of(scenario, BELIEVED), plan_of(scenario, TRUTH)
     update = Update(TOLD_S * SECOND_NS, spliced(believed, truth, TOLD_S * SECOND_NS))
@@ -172,6 +172,45 @@ def test_daemons_with_wrong_beliefs_do_what_the_simulator_does(tmp_path: Path) -
     assert sorted(known.counted) == [(device, n) for device in (ZERO, ONE) for n in range(1, 7)]
     counts = count_updates(entries)
     assert (counts["aggregated"], counts["lost"]) == (12, 0), counts
+
+
+SLOW_BPS = 8_000
+"""An update of 240 kB takes 240 s, and a chunk of it 65 s."""
+
+SHORT = {
+    **both("sat-0", (0, 300), (400, 700), (800, 1100), (1200, 1500), (1600, 1900), (2000, 2300)),
+    **both("sat-1", (2400, 2700), (2800, 3100), (3200, 3500), (3600, 3900), (4000, 4300)),
+}
+CUT = {
+    # In the middle of a chunk; and one that lasts longer than believed.
+    **both("sat-0", (0, 300), (400, 700), (800, 977), (1200, 1570), (1600, 1900), (2000, 2300)),
+    **both("sat-1", (2400, 2700), (2800, 3000), (3200, 3500), (3600, 3900), (4000, 4300)),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("truth", [None, CUT], ids=["as_believed", "cut"])
+def test_daemons_bring_objects_over_several_contacts_as_the_simulator_does(
+    tmp_path: Path, truth: Passes | None
+) -> None:
+    file = tmp_path / "slow.toml"
+    file.write_text(SCENARIO.format(rounds=2, inputs=60_000, links_s=15), encoding="utf-8")
+    scenario = load_scenario(file)
+    plans = [None if passes is None else plan_of(scenario, passes, SLOW_BPS) for passes in (SHORT, truth)]
+    assert plans[0] is not None
+    setting = Setting(scenario, str(file), HERE, scenario.seed, plans[0], plans[1])
+    with workshop(setting) as shop:
+        simulated = shop.simulate(shop.initial()).entries
+    for rate in (250, 60):
+        entries = run_in(tmp_path, setting, rate)
+        if not told(entries, "overrun"):
+            break  # else the machine was too busy for the times declared: once more, slower
+    assert every_event(entries) == every_event(simulated)
+    known = lineage(entries)
+    assert known.rounds["farm"] >= 1
+    # No contact has room for an update beside the messages before it.
+    assert told(entries, "update_accepted") and count_updates(entries)["lost"] == 0
+    assert not list((tmp_path / f"run-{rate:g}").glob("nodes/*/blobs/incoming/*.*"))
 
 
 @pytest.mark.full

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc
@@ -29,8 +30,46 @@ COMMIT_BYTES: Final = 8 * 1024 * 1024
 ALIVE_S: Final = 1.0
 """Wall seconds between answers while a large object is hashed and synced: the sender must not give it up."""
 
+DRAIN_S: Final = 5.0
+"""Wall seconds that a caller has to hear that nothing more is wanted: longer than any window takes to go
+by."""
+
 DAMAGED_MAX: Final = 16
 """Damaged chunks of one call: TCP lets hardly any through, so more come from a sender that is broken."""
+
+
+class Inbound:
+    """The messages of a caller, one awaited at a time; one that nobody has waited out is not lost."""
+
+    def __init__(self, messages: AsyncIterator[link_pb2.Chunk]) -> None:
+        self._messages = aiter(messages)
+        self._reading: asyncio.Future[link_pb2.Chunk | None] | None = None
+
+    def reading(self) -> asyncio.Future[link_pb2.Chunk | None]:
+        """The next message, None at the end of them."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(anext(self._messages, None))
+        return self._reading
+
+    async def next(self) -> link_pb2.Chunk | None:
+        """As `reading`, taken."""
+        chunk = await self.reading()
+        self._reading = None
+        return chunk
+
+    async def drain(self) -> None:
+        """Drop what still comes, until the caller has heard that nothing more is wanted.
+
+        A call that ends while its caller writes tells the caller of an internal error, not of its end.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while await self.next() is not None:
+                    pass
+
+    def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
 
 
 class Intake:
@@ -47,14 +86,13 @@ class Intake:
         self.damaged = 0
         """Chunks that were not as their CRC says."""
 
-    async def run(self, first: link_pb2.Chunk, rest: AsyncIterator[link_pb2.Chunk]) -> None:
+    async def run(self, first: link_pb2.Chunk, rest: Inbound) -> None:
         """Until the object is whole, or the sender has no more to say.
 
         Raises Rejection, and what the store raises.
         """
         name, source = first.object, first.source
         chunk: link_pb2.Chunk | None = first
-        reading: asyncio.Future[link_pb2.Chunk | None] | None = None
         try:
             while chunk is not None:
                 if chunk.object != name or chunk.source != source:
@@ -64,15 +102,12 @@ class Intake:
                     await self._publish()
                     return
                 await self._tell(damaged)
-                reading = asyncio.ensure_future(anext(rest, None))
-                await self._wait(reading)
-                chunk, reading = reading.result(), None
+                await self._wait(rest.reading())
+                chunk = await rest.next()
             await self._committing()
             await asyncio.to_thread(self._incoming.rest)
             await self._tell([])
         finally:
-            if reading is not None:
-                reading.cancel()
             if self._commit is not None:  # it goes on in its thread; what comes of it is in the ledger
                 self._commit.add_done_callback(lambda task: task.cancelled() or task.exception())
 

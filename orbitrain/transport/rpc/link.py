@@ -15,9 +15,10 @@ import grpc
 import grpc.aio
 
 from orbitrain.machine import Digest
+from orbitrain.transport.expected import Expected
 from orbitrain.transport.objects import Range, RangeSet
 from orbitrain.transport.rpc.channel import Refusal, Rejection, Server, one_line
-from orbitrain.transport.rpc.intake import Intake
+from orbitrain.transport.rpc.intake import Inbound, Intake
 from orbitrain.transport.store.blobs import OBJECT_BYTES_MAX, BlobStore, is_digest
 from orbitrain.transport.store.errors import (
     DigestMismatch,
@@ -28,7 +29,6 @@ from orbitrain.transport.store.errors import (
     StoreError,
 )
 from orbitrain.transport.store.incoming import Incoming
-from orbitrain.transport.store.ledger import Expected
 from orbitrain.v1 import link_pb2, link_pb2_grpc
 
 LETTER_BODY_BYTES_MAX = 1024 * 1024
@@ -50,6 +50,10 @@ class LinkHandler(Protocol):
 
     async def deliver(self, letter: link_pb2.Letter) -> link_pb2.Receipt:
         """A letter from an admitted source, bounded, its objects in the store. Raises Refusal."""
+        ...
+
+    def settles(self, letter: link_pb2.Letter) -> bool:
+        """Whether a letter is not to be delivered any more, only its end to be told."""
         ...
 
     def admits(self, source: str) -> str | None:
@@ -116,26 +120,32 @@ class _Servicer(link_pb2_grpc.LinkServicer):
         return RangeSet(partial.committed).missing(0, size)
 
     async def Put(self, requests: AsyncIterator[link_pb2.Chunk], context: Any) -> None:
-        stream = aiter(requests)
-        first = await anext(stream, None)
+        stream = Inbound(requests)
+        try:
+            await self._put(stream, context)
+        finally:
+            stream.close()
+
+    async def _put(self, stream: Inbound, context: Any) -> None:
+        first = await stream.next()
         source = "" if first is None else first.source
-        async with self._refusals(context, source):
+        async with self._refusals(context, source, stream):
             if first is None:
                 raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, "no chunk")
             self._admit(source)
             ((digest, size),) = self._names([first.object], source)
             if self._holds(digest, size, source):
                 await context.write(link_pb2.Progress(whole=True))
+                await stream.drain()
                 return
             if not self._blobs.is_expected(source, digest):
                 raise Rejection(
                     grpc.StatusCode.FAILED_PRECONDITION, f"object {digest[:12]} was not offered", source
                 )
             await self._receive(first, stream, context)
+        await stream.drain()
 
-    async def _receive(
-        self, first: link_pb2.Chunk, stream: AsyncIterator[link_pb2.Chunk], context: Any
-    ) -> None:
+    async def _receive(self, first: link_pb2.Chunk, stream: Inbound, context: Any) -> None:
         incoming = self._blobs.shared(first.object.digest, first.object.size, first.source)
         intake = Intake(incoming, context.write)
         try:
@@ -160,8 +170,10 @@ class _Servicer(link_pb2_grpc.LinkServicer):
                     f"a body of {len(letter.body)} bytes; the largest is {LETTER_BODY_BYTES_MAX}",
                 )
             names = self._names(letter.objects, source)
-            # A cancelled letter is settled, not delivered: its objects need not have come.
-            lacking = [] if letter.cancelled else [n for n in names if not self._holds(*n, source)]
+            # A letter that is not delivered, only settled, needs none of its objects.
+            lacking = [n for n in names if not self._holds(*n, source)]
+            if self._handler.settles(letter):
+                lacking = []
             if lacking:
                 raise Rejection(
                     grpc.StatusCode.FAILED_PRECONDITION, f"missing objects: {len(lacking)} of {len(names)}"
@@ -173,8 +185,13 @@ class _Servicer(link_pb2_grpc.LinkServicer):
     # ------------------------------------------------------------------------------------ checks
 
     @asynccontextmanager
-    async def _refusals(self, context: Any, source: str) -> AsyncIterator[None]:
-        """Turns what the checks, the store and the handler raise into a status, and reports it."""
+    async def _refusals(
+        self, context: Any, source: str, stream: Inbound | None = None
+    ) -> AsyncIterator[None]:
+        """Turns what the checks, the store and the handler raise into a status, and reports it.
+
+        The caller of a stream is told before, as it may not hear the status while it writes.
+        """
         try:
             yield
             return
@@ -195,6 +212,9 @@ class _Servicer(link_pb2_grpc.LinkServicer):
             code, reason = grpc.StatusCode.INTERNAL, str(error)
         reason = one_line(reason)
         self._handler.refused(one_line(source), reason)
+        if stream is not None:
+            await context.write(link_pb2.Progress(refused=reason, code=code.name))
+            await stream.drain()
         await context.abort(code, reason)
 
     @staticmethod

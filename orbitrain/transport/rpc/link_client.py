@@ -14,9 +14,9 @@ import grpc.aio
 
 from orbitrain.machine import NEVER_NS, Digest
 from orbitrain.transport.objects import CHUNK_BYTES_MAX, Pace, Range, RangeSet, Sending
-from orbitrain.transport.rpc.channel import CHUNK_BYTES_DEFAULT, Client, LinkDown, PeerRefused
+from orbitrain.transport.rpc.channel import CHUNK_BYTES_DEFAULT, Client, LinkDown, PeerRefused, one_line
 from orbitrain.transport.rpc.intake import DAMAGED_MAX
-from orbitrain.transport.rpc.link import OBJECTS_MAX
+from orbitrain.transport.rpc.link import NAME_CHARACTERS_MAX, OBJECTS_MAX
 from orbitrain.v1 import link_pb2, link_pb2_grpc
 
 OFFER_TIMEOUT_S: Final = 10.0
@@ -198,6 +198,8 @@ class _Put:
     def _hear(self, progress: link_pb2.Progress) -> bool:
         """Whether the object is whole now."""
         self._client.traffic.received(progress)
+        if progress.refused:
+            raise PeerRefused(one_line(progress.refused), progress.code[:NAME_CHARACTERS_MAX])
         self._whole = progress.whole
         size = self._name.size
         named = [(r.start, r.end) for r in (*progress.damaged, *progress.committed)]

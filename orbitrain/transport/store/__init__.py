@@ -14,14 +14,12 @@ from orbitrain.transport.store.errors import (
 )
 from orbitrain.transport.store.incoming import Incoming
 from orbitrain.transport.store.journal import Journal, Sync
-from orbitrain.transport.store.ledger import Expected
 
 __all__ = [
     "OBJECT_BYTES_MAX",
     "Archive",
     "BlobStore",
     "DigestMismatch",
-    "Expected",
     "Incoming",
     "IncomingClosed",
     "Journal",

@@ -27,10 +27,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from orbitrain.machine import Digest
+from orbitrain.transport.expected import Expected
 from orbitrain.transport.objects import Range
 from orbitrain.transport.store.errors import ObjectTooLarge, StorageFull, StoreError
 from orbitrain.transport.store.incoming import Incoming, raise_full, sha256_of
-from orbitrain.transport.store.ledger import Expected, Ledger, Part
+from orbitrain.transport.store.ledger import Ledger, Part
 from orbitrain.transport.store.lock import Lock
 
 OBJECT_BYTES_MAX = 4 * 1024**3
@@ -266,9 +267,9 @@ class BlobStore:
         """Whether a source has offered an object for a letter to come."""
         return self._ledger.is_expected(source, digest)
 
-    def expected(self, from_ns: int) -> set[Digest]:
-        """Objects of letters to come that expire at scenario time `from_ns` or later."""
-        return self._ledger.expected(from_ns)
+    def expected(self, now_ns: int) -> set[Digest]:
+        """Objects to keep for letters to come, at scenario time `now_ns`."""
+        return self._ledger.expected(now_ns)
 
     # ----------------------------------------------------------------------------------- removing
 

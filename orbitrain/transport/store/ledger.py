@@ -14,24 +14,18 @@ from __future__ import annotations
 import sqlite3
 import struct
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from orbitrain.machine import Digest
+from orbitrain.transport.expected import Box, Changes, Expectations, Expected
 from orbitrain.transport.objects import Range
 from orbitrain.transport.store.errors import StoreError
 from orbitrain.transport.store.journal import open_database, transaction
 
 SCHEMA_VERSION = 1
-
-EXPECTED_MAX = 512
-"""Objects of one source that are kept for letters to come: two letters' worth."""
-
-Box: TypeAlias = tuple[str, str, int]
-"""A mailbox as its receiver names it: (source, role, lane)."""
 
 _TABLES = """
 CREATE TABLE schema_version (version INTEGER NOT NULL);
@@ -51,7 +45,7 @@ CREATE TABLE expected (
     sequence INTEGER NOT NULL,
     expires_at_ns INTEGER NOT NULL,
     PRIMARY KEY (source, role, lane, digest)
-) WITHOUT ROWID;
+);
 """
 
 
@@ -65,22 +59,6 @@ class Part:
     size: int
     source: str
     held: tuple[Range, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """A letter to come, and until when (scenario time): its objects are kept for it."""
-
-    source: str
-    incarnation: str
-    role: str
-    lane: int
-    sequence: int
-    expires_at_ns: int
-
-    @property
-    def box(self) -> Box:
-        return (self.source, self.role, self.lane)
 
 
 class Ledger:
@@ -103,15 +81,12 @@ class Ledger:
         with self._lock:
             self._db.close()
 
-    def _load(self) -> dict[Box, dict[Digest, Expected]]:
-        found: dict[Box, dict[Digest, Expected]] = {}
+    def _load(self) -> Expectations:
         rows = self._db.execute(
-            "SELECT source, incarnation, role, lane, sequence, expires_at_ns, digest FROM expected"
+            "SELECT digest, source, incarnation, role, lane, sequence, expires_at_ns FROM expected"
+            " ORDER BY rowid"
         )
-        for *named, digest in rows:
-            letter = Expected(*named)
-            found.setdefault(letter.box, {})[digest] = letter
-        return found
+        return Expectations((digest, Expected(*named)) for digest, *named in rows)
 
     def _load_parts(self) -> list[Part]:
         rows = self._db.execute("SELECT name, digest, size, source, held FROM parts ORDER BY name").fetchall()
@@ -145,30 +120,24 @@ class Ledger:
     # ------------------------------------------------------------------------------ letters to come
 
     def expect(self, letter: Expected, digests: Iterable[Digest]) -> None:
-        """Keep these objects for a letter.
-
-        What its source has offered for earlier letters of the mailbox is not expected any more, since a
-        sender offers only for the first letter of a mailbox that has not ended; nor is what another store of
-        the source has offered.
-        """
-        wanted = dict.fromkeys(digests, letter)
+        """Keep these objects for a letter (`Expectations.expect`)."""
         with self._lock:
-            changed = {
-                box: {digest: each for digest, each in found.items() if not _replaces(letter, each)}
-                for box, found in self._expected.items()
-                if box[0] == letter.source and any(_replaces(letter, each) for each in found.values())
-            }
-            mine = changed.get(letter.box, self._expected.get(letter.box, {}))
-            if not changed and wanted.items() <= mine.items():
-                return
-            others = sum(len(found) for box, found in self._expected.items() if box[0] == letter.source)
-            room = max(EXPECTED_MAX - others + len(self._expected.get(letter.box, {})), len(wanted))
-            mine = {**{digest: each for digest, each in mine.items() if digest not in wanted}, **wanted}
-            changed[letter.box] = dict(list(mine.items())[-room:])  # the oldest go
-            self._put(changed)
+            self._put(self._expected.expect(letter, digests))
 
-    def _put(self, changed: Mapping[Box, Mapping[Digest, Expected]]) -> None:
-        """Replace what is expected of some mailboxes. The caller holds the lock."""
+    def settled(self, box: Box, sequence: int) -> None:
+        """A letter of a mailbox has ended here (`Expectations.settled`)."""
+        with self._lock:
+            self._put(self._expected.settled(box, sequence))
+
+    def forget(self, source: str) -> None:
+        """Nothing is expected of a source any more."""
+        with self._lock:
+            self._put(self._expected.forget(source))
+
+    def _put(self, changed: Changes) -> None:
+        """Write down what is expected now of some mailboxes. The caller holds the lock."""
+        if not changed:
+            return
         with self._write() as db:
             db.executemany("DELETE FROM expected WHERE source = ? AND role = ? AND lane = ?", list(changed))
             db.executemany(
@@ -180,47 +149,16 @@ class Ledger:
                     for digest, e in found.items()
                 ],
             )
-        for box, found in changed.items():
-            self._expected.pop(box, None)
-            if found:
-                self._expected[box] = dict(found)
-
-    def settled(self, box: Box, sequence: int) -> None:
-        """A letter of a mailbox has ended here: nothing is kept for it, nor for those before it."""
-        with self._lock:
-            found = self._expected.get(box, {})
-            kept = {digest: each for digest, each in found.items() if each.sequence > sequence}
-            if len(kept) < len(found):
-                self._put({box: kept})
-
-    def forget(self, source: str) -> None:
-        """Nothing is expected of a source any more."""
-        with self._lock:
-            boxes = [box for box in self._expected if box[0] == source]
-            if boxes:
-                self._put({box: {} for box in boxes})
 
     def is_expected(self, source: str, digest: Digest) -> bool:
         """Whether a source has offered an object for a letter to come."""
         with self._lock:
-            return any(digest in found for box, found in self._expected.items() if box[0] == source)
+            return self._expected.has(source, digest)
 
-    def expected(self, from_ns: int) -> set[Digest]:
-        """Objects of letters that expire at `from_ns` or later."""
+    def expected(self, now_ns: int) -> set[Digest]:
+        """Objects to keep at scenario time `now_ns`."""
         with self._lock:
-            return {
-                digest
-                for found in self._expected.values()
-                for digest, letter in found.items()
-                if letter.expires_at_ns >= from_ns
-            }
-
-
-def _replaces(letter: Expected, earlier: Expected) -> bool:
-    """Whether a letter that is offered says that an earlier one of its source is not to come."""
-    return earlier.incarnation != letter.incarnation or (
-        earlier.box == letter.box and earlier.sequence < letter.sequence
-    )
+            return self._expected.digests(now_ns)
 
 
 def packed(ranges: Iterable[Range]) -> bytes:

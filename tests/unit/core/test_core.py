@@ -36,7 +36,7 @@ from orbitrain.machine import (
     Withdraw,
 )
 from orbitrain.mailbox import Mark, Outcome
-from orbitrain.sim import MemoryJournal
+from orbitrain.memory import MemoryJournal
 from orbitrain.v1 import fedmeld_pb2 as wire
 
 POLL = wire.Poll(region="north")

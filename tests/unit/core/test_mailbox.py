@@ -8,6 +8,7 @@ import pytest
 
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.flights import Passage, believed_end_ns, flight, is_begun, passage, reconsidered_ns
 from orbitrain.machine import NEVER_NS, Acknowledged, Fate, Lane, LocalProtocolError, Undelivered
 from orbitrain.mailbox import (
     Letter,
@@ -15,12 +16,6 @@ from orbitrain.mailbox import (
     Marks,
     Outbox,
     Outcome,
-    Passage,
-    believed_end_ns,
-    flight,
-    is_begun,
-    passage,
-    reconsidered_ns,
     settle,
 )
 

@@ -17,7 +17,7 @@ import pytest
 from orbitrain.core import DeadLetter, Durable, Event, Job, Snapshot, Step
 from orbitrain.machine import NEVER_NS, Fate, Severity
 from orbitrain.mailbox import Letter, Mark, Outcome
-from orbitrain.sim import MemoryJournal
+from orbitrain.memory import MemoryJournal
 from orbitrain.transport.store import Journal, StoreError, StoreLocked
 from orbitrain.transport.store.journal import PAGE_BYTES_MAX, PAGE_ROWS_MAX
 

@@ -39,6 +39,9 @@ class Receiver:
     async def deliver(self, letter: link_pb2.Letter) -> link_pb2.Receipt:
         return link_pb2.Receipt(outcome=link_pb2.OUTCOME_DELIVERED)
 
+    def settles(self, letter: link_pb2.Letter) -> bool:
+        return bool(letter.cancelled)
+
     def admits(self, source: str) -> str | None:
         return None
 
@@ -47,12 +50,11 @@ class Receiver:
 
 
 class Cutter:
-    """A proxy that cuts its connection after so many bytes of either direction."""
+    """A proxy that cuts its connections after so many bytes of either direction."""
 
     def __init__(self, target: str) -> None:
         self._target = target.removeprefix("unix:")
         self._limits = [0, 0]
-        self._ends: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, path: str) -> None:
@@ -65,29 +67,29 @@ class Cutter:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         far, out = await asyncio.open_unix_connection(self._target)
-        self._ends = [back, out]
-        with suppress(ConnectionError):
-            await asyncio.gather(self._copy(near, out, 0), self._copy(far, back, 1))
+        ways = [asyncio.create_task(self._copy(*way)) for way in ((near, out, 0), (far, back, 1))]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            back.transport.abort()
+            out.close()
 
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, way: int) -> None:
-        while data := await source.read(65536):
-            passed = data[: self._limits[way]]
-            self._limits[way] -= len(passed)
-            sink.write(passed)
-            with suppress(ConnectionError):
+        with suppress(ConnectionError):
+            while self._limits[way] > 0 and (data := await source.read(65536)):
+                passed = data[: self._limits[way]]
+                self._limits[way] -= len(passed)
+                sink.write(passed)
                 await sink.drain()
-            if self._limits[way] <= 0:
-                break
-        self.cut()
-
-    def cut(self) -> None:
-        for end in self._ends:
-            end.transport.abort() if end is self._ends[0] else end.close()
 
     async def close(self) -> None:
-        self.cut()
         self._server.close()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
@@ -270,6 +272,8 @@ async def test_a_damaged_chunk_is_not_taken_and_is_asked_for_again(site: Site) -
         await call.write(chunk)
     while (answer := await call.read()) is not grpc.aio.EOF and not answer.whole:
         assert not answer.damaged
+    await call.done_writing()
+    assert await call.read() is grpc.aio.EOF
     assert site.blobs.has(name.digest)
     await call.done_writing()
     assert await call.read() is grpc.aio.EOF  # what was wrong in all is said at the call's end

@@ -59,6 +59,9 @@ class Receiver:
             await asyncio.Event().wait()
         return link_pb2.Receipt(outcome=link_pb2.OUTCOME_DELIVERED)
 
+    def settles(self, letter: link_pb2.Letter) -> bool:
+        return bool(letter.cancelled)
+
     def admits(self, source: str) -> str | None:
         return "no contact now" if source in self.no_contact else None
 

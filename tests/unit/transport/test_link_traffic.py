@@ -22,6 +22,9 @@ class Agreeable:
     async def deliver(self, letter: link_pb2.Letter) -> link_pb2.Receipt:
         return link_pb2.Receipt(outcome=link_pb2.OUTCOME_DELIVERED, incarnation="0" * 32)
 
+    def settles(self, letter: link_pb2.Letter) -> bool:
+        return bool(letter.cancelled)
+
     def admits(self, source: str) -> str | None:
         return None
 

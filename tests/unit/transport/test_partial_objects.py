@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from orbitrain.transport.expected import EXPECTED_MAX, LINGER_NS, Expected
 from orbitrain.transport.objects import RangeSet
 from orbitrain.transport.store import (
     BlobStore,
     DigestMismatch,
-    Expected,
     IncomingClosed,
     StorageFull,
     StoreError,
@@ -25,7 +25,7 @@ from orbitrain.transport.store import (
 from orbitrain.transport.store import blobs as blobs_module
 from orbitrain.transport.store import incoming as incoming_module
 from orbitrain.transport.store.blobs import PARTIAL_MAX
-from orbitrain.transport.store.ledger import EXPECTED_MAX, Ledger, packed, unpacked
+from orbitrain.transport.store.ledger import Ledger, packed, unpacked
 
 
 def sha256(data: bytes) -> str:
@@ -254,8 +254,8 @@ def test_what_a_letter_waits_for_outlives_a_kill_and_not_the_letter(tmp_path: Pa
     store.expect(letter(4, role="other"), ["y"])
     die(store)
     again = BlobStore(tmp_path)
-    assert again.expected(0) == again.expected(100) == {"x", "y"}
-    assert again.expected(101) == set()
+    assert again.expected(0) == again.expected(100 + LINGER_NS) == {"x", "y"}
+    assert again.expected(101 + LINGER_NS) == set()
     assert again.is_expected("a", "x") and not again.is_expected("b", "x")
     again.settled("a", "r", 3, 1)
     assert again.expected(0) == {"y"}
