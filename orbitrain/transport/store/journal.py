@@ -170,7 +170,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         try:
             yield connection
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has ended it already
+                connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
     except sqlite3.Error as error:
@@ -179,11 +180,31 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise StoreError(f"the store cannot be written: {error}") from error
 
 
+def _check_length(path: Path) -> None:
+    """Raises StoreError for a database that has been cut short, which SQLite sees only where it reads.
+
+    One whose write-ahead log is not empty may rightly be: what is missing is in there.
+    """
+    log = path.with_name(path.name + "-wal")
+    if not path.exists() or (log.exists() and log.stat().st_size):
+        return
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(100)
+    if size == 0 or not header.startswith(b"SQLite format 3\0"):
+        return  # a new one; or none, of which SQLite has more to say
+    page_bytes = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    if size < 100 or size < pages * (65_536 if page_bytes == 1 else page_bytes):
+        raise StoreError(f"{path}: cut short to {size} bytes")
+
+
 def open_database(path: Path, sync: Sync, version: int, tables: str) -> tuple[sqlite3.Connection, bool]:
     """A database of ours, made if absent: (connection, made just now).
 
     Raises StoreError if the file is no such database, or of a version that is not `version`.
     """
+    _check_length(path)
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     except sqlite3.Error as error:

@@ -211,6 +211,43 @@ def test_an_unknown_schema_and_a_foreign_file_are_refused_by_name(tmp_path: Path
         Journal(foreign)
 
 
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
+def test_a_journal_that_has_been_cut_short_is_refused_and_left_as_it_is(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        for n in range(1, 40):
+            step = Step(n)
+            step.events = [Event(n, "device", Severity.DIAGNOSTIC, "tick", {"text": "x" * 500})]
+            journal.commit(step, [])
+    data = path.read_bytes()
+    cut = data[: int(len(data) * share)]
+    path.write_bytes(cut)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=str(path)):
+            Journal(path)
+        assert path.read_bytes() == cut
+
+
+def test_a_journal_whose_log_has_been_cut_short_goes_on_from_its_last_whole_step(tmp_path: Path) -> None:
+    path, copy = tmp_path / "journal.sqlite", tmp_path / "copy" / "journal.sqlite"
+    copy.parent.mkdir()
+    with Journal(path) as journal:
+        for n in range(1, 10):
+            journal.commit(Step(n), [])
+        logged = path.with_name("journal.sqlite-wal").read_bytes()
+        for size in range(0, len(logged), 1_777):
+            copy.write_bytes(path.read_bytes())
+            copy.with_name("journal.sqlite-shm").unlink(missing_ok=True)
+            copy.with_name("journal.sqlite-wal").write_bytes(logged[:size])
+            try:
+                with Journal(copy) as found:
+                    assert 0 <= found.load().committed_ns <= 9
+            except StoreError as error:
+                assert str(copy) in str(error)
+    with Journal(path) as journal:
+        assert journal.load().committed_ns == 9
+
+
 WRITER = """
 import sys
 from pathlib import Path
