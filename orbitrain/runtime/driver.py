@@ -99,6 +99,8 @@ class Driver:
         ]
         for job in list(self.core.jobs.values()):
             self._start_job(job)
+        for line in self.blobs.remarks:
+            self.note("store_damaged", Severity.WARNING_HI, {"reason": line[:500]})
         self.contacts.begin(peers, times)
         try:
             while not self._draining:
@@ -277,6 +279,19 @@ class Driver:
         """An event report of the driver's own, committed with the next step."""
         self._notes.append(Event(max(self.clock.now_ns(), self._latest_ns), "", severity, kind, dict(fields)))
         self.wake()
+
+    async def examine(self, digest: Digest) -> bool:
+        """Whether an object here is what its name says. One that is not goes, and the machines are told."""
+        try:
+            if await asyncio.to_thread(self.blobs.verify, digest):
+                return True
+        except KeyError:
+            return False
+        self.note("object_damaged", Severity.WARNING_HI, {"digest": digest})
+        now_ns = max(self.clock.now_ns(), self._latest_ns)
+        for arrival in self.core.lost(lambda each: each != digest):
+            self.take(replace(arrival, due_ns=now_ns))
+        return False
 
     def _collect(self) -> None:
         """Delete what nobody named at this collection nor the last: a job's output is named by then."""

@@ -14,6 +14,9 @@ from orbitrain.v1 import link_pb2 as wire
 RETRY_S: Final = 0.2
 """Wall seconds between tries within a contact."""
 
+DAMAGED: Final = "DATA_LOSS"
+"""The kind of refusal of bytes that are not what they are said to be."""
+
 FROM_WIRE = {value: outcome for outcome, value in OUTCOMES.items()}
 
 

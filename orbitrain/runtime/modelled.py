@@ -29,6 +29,7 @@ from orbitrain.flights import (
 from orbitrain.machine import NEVER_NS, Digest, Severity
 from orbitrain.mailbox import Identity, Letter, Outcome
 from orbitrain.runtime.letters import (
+    DAMAGED,
     FROM_WIRE,
     RETRY_S,
     ended,
@@ -274,7 +275,13 @@ class ModelledTransfers:
             except KeyError:
                 self._lost(here, letter)
                 return False
-            await here.client.put(piece.digest, piece.size, path, ANSWER_MARGIN_S, ranges)
+            try:
+                await here.client.put(piece.digest, piece.size, path, ANSWER_MARGIN_S, ranges)
+            except PeerRefused as error:
+                if error.code == DAMAGED and not await self._driver.examine(piece.digest):
+                    self._lost(here, letter)  # it was damaged here
+                    return False
+                raise
         here.owed = False
         return True
 

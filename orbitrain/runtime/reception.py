@@ -103,6 +103,12 @@ class Reception:
             node=driver.core.node, incarnation=driver.core.incarnation, now_ns=driver.clock.now_ns()
         )
 
+    def make_room(self) -> None:
+        """Of bytes that came for letters which have expired, none are kept when others need their place."""
+        driver = self._driver
+        now_ns = max(driver.clock.now_ns(), driver.latest_ns)
+        driver.blobs.collect_partial(driver.blobs.expected(now_ns, linger_ns=0))
+
     def settles(self, letter: wire.Letter) -> bool:
         """Cancelled, or expired by the time it is due."""
         due_ns = self._driver.clock.now_ns() if self._driver.shaped else letter.due_ns

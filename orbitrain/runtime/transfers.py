@@ -27,6 +27,7 @@ from orbitrain.mailbox import (
     Outcome,
 )
 from orbitrain.runtime.letters import (
+    DAMAGED,
     FROM_WIRE,
     RETRY_S,
     ended,
@@ -249,8 +250,13 @@ class Transfers:
             if digest in missing:
                 room = self._room(here, letter, ahead=ahead)
                 path = driver.blobs.path(digest)
-                if not await here.client.put(digest, nbytes, path, patience_s, missing[digest], room):
-                    return  # another goes first, or the contact is full
+                try:
+                    if not await here.client.put(digest, nbytes, path, patience_s, missing[digest], room):
+                        return  # another goes first, or the contact is full
+                except PeerRefused as error:
+                    if error.code == DAMAGED and not await driver.examine(digest):
+                        raise KeyError(digest) from None  # it was damaged here
+                    raise
                 lacking.pop(digest)
         if letter not in driver.core.outbox.heads(name) or not self._fits(here, letter, lacking):
             return

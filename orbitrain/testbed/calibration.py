@@ -32,6 +32,9 @@ class _Desk:
     def settles(self, letter: wire.Letter) -> bool:
         return bool(letter.cancelled)
 
+    def make_room(self) -> None:
+        """Nothing is kept that could go."""
+
     def admits(self, source: str) -> str | None:
         return None
 

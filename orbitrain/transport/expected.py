@@ -96,11 +96,11 @@ class Expectations:
         """Whether a source has offered an object for a letter to come."""
         return any(digest in found for box, found in self._boxes.items() if box[0] == source)
 
-    def digests(self, now_ns: int) -> set[Digest]:
-        """Objects to keep at scenario time `now_ns`: LINGER_NS longer than their letters."""
+    def digests(self, now_ns: int, linger_ns: int = LINGER_NS) -> set[Digest]:
+        """Objects to keep at scenario time `now_ns`: `linger_ns` longer than their letters."""
         return {
             digest
             for found in self._boxes.values()
             for digest, letter in found.items()
-            if letter.expires_at_ns >= now_ns - LINGER_NS
+            if letter.expires_at_ns >= now_ns - linger_ns
         }

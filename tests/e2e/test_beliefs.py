@@ -214,6 +214,36 @@ def test_daemons_bring_objects_over_several_contacts_as_the_simulator_does(
 
 
 @pytest.mark.full
+def test_an_update_that_is_damaged_on_its_devices_disk_is_noticed_and_trained_again(tmp_path: Path) -> None:
+    file = tmp_path / "slow.toml"
+    file.write_text(SCENARIO.format(rounds=1, inputs=60_000, links_s=15), encoding="utf-8")
+    scenario = load_scenario(file)
+    plan = plan_of(scenario, both("sat-0", (0, 110), (600, 1100), (1300, 3000)))
+    setting = Setting(scenario, str(file), HERE, scenario.seed, plan)
+    nodes = tmp_path / "run-60" / "nodes"
+
+    def trained() -> list[Entry]:
+        return told(journal_entries(ZERO, nodes / ZERO), "update_trained")
+
+    def flip() -> None:
+        wait_until("its update is trained", trained)
+        digest = trained()[0].event.fields["digest"]
+        path = nodes / ZERO / "blobs" / "objects" / digest[:2] / digest[2:]
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+
+    vandal = threading.Thread(target=flip)
+    vandal.start()
+    entries = run_in(tmp_path, setting, 60)
+    vandal.join()
+    assert [entry.node for entry in told(entries, "object_damaged")] == [ZERO]
+    assert len(told(entries, "update_trained")) == 3
+    assert lineage(entries).rounds == {"farm": 1}
+    assert count_updates(entries)["lost"] == 0
+
+
+@pytest.mark.full
 def test_a_node_that_loses_its_disk_is_given_the_updates_again(tmp_path: Path) -> None:
     setting = setting_in(tmp_path)
     early = spliced(setting.plan, plan_of(setting.scenario, TRUTH), 100 * SECOND_NS)

@@ -56,6 +56,10 @@ class LinkHandler(Protocol):
         """Whether a letter is not to be delivered any more, only its end to be told."""
         ...
 
+    def make_room(self) -> None:
+        """Drop the bytes of objects whose letters will not come any more."""
+        ...
+
     def admits(self, source: str) -> str | None:
         """None if `source` may send now, else the reason why not. Not asked for pings."""
         ...
@@ -101,10 +105,19 @@ class _Servicer(link_pb2_grpc.LinkServicer):
             for digest, size in names:
                 if self._holds(digest, size, source):
                     continue
+                self._room_for(digest, size, source)
                 gaps = await self._gaps(digest, size, source)
                 if gaps is not None:
                     reply.missing.add(digest=digest, ranges=[link_pb2.Range(start=a, end=b) for a, b in gaps])
             return reply
+
+    def _room_for(self, digest: Digest, size: int, source: str) -> None:
+        """Said at the offer, so that nothing is sent in vain. Raises as `BlobStore.shared`."""
+        try:
+            self._blobs.check_room(digest, size, source)
+        except StorageFull:
+            self._handler.make_room()
+            self._blobs.check_room(digest, size, source)
 
     async def _gaps(self, digest: Digest, size: int, source: str) -> list[Range] | None:
         """What is lacking of an object, with all that is not lacking committed; None if it is whole now."""

@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orbitrain.machine import Digest
-from orbitrain.transport.expected import Expected
+from orbitrain.transport.expected import LINGER_NS, Expected
 from orbitrain.transport.objects import Range
 from orbitrain.transport.store.errors import ObjectTooLarge, StorageFull, StoreError
 from orbitrain.transport.store.incoming import Incoming, raise_full, sha256_of
@@ -45,6 +45,9 @@ INCOMING_PER_SOURCE_MAX = 8
 
 PARTIAL_MAX = 256
 """Partial objects that are kept: those of a few dozen peers, each with one for every lane."""
+
+PARTIAL_SHARE = 0.5
+"""Of a store's quota that partial objects may come to: the rest is for what is whole and in use."""
 
 APART_MAX = 256
 """Objects whose mixed bytes were wrong, and that are therefore received from each source apart."""
@@ -68,13 +71,18 @@ def _sync_folder(folder: Path) -> None:
 class BlobStore:
     """The objects of one node."""
 
-    def __init__(self, folder: Path, quota_bytes: int = QUOTA_BYTES) -> None:
+    def __init__(
+        self, folder: Path, quota_bytes: int = QUOTA_BYTES, partial_quota_bytes: int | None = None
+    ) -> None:
         """Opens or makes the store. `quota_bytes` bounds whole and partial objects together.
 
-        Raises StoreLocked if it is open already.
+        `partial_quota_bytes` bounds what the partial objects that are kept come to once they are whole, so
+        that each that was begun can be finished; without it, PARTIAL_SHARE of the other. Raises StoreLocked
+        if the store is open already.
         """
         self.folder = folder
         self.quota_bytes = quota_bytes
+        self.partial_quota_bytes = partial_quota_bytes or int(quota_bytes * PARTIAL_SHARE)
         folder.mkdir(parents=True, exist_ok=True)
         self._held = Lock(folder / "lock")
         self._objects = folder / "objects"
@@ -84,8 +92,10 @@ class BlobStore:
             shutil.rmtree(self._scratch)
         for needed in (self._objects, self._arriving, self._scratch):
             needed.mkdir(exist_ok=True)
+        self.remarks: list[str] = []
+        """What was found wrong at open, a line each."""
         try:
-            self._ledger = Ledger(folder / "ledger.sqlite")
+            self._ledger = self._open_ledger(folder / "ledger.sqlite")
         except StoreError:
             self._held.close()
             raise
@@ -106,6 +116,16 @@ class BlobStore:
                     self._sizes[digest] = path.stat().st_size
         self._total_bytes = sum(self._sizes.values())
         self._take_up()
+
+    def _open_ledger(self, path: Path) -> Ledger:
+        """A ledger that cannot be read costs repeats, no object: what it spoke of is begun anew."""
+        try:
+            return Ledger(path)
+        except StoreError as error:
+            self.remarks.append(f"partial objects are begun anew: {error}")
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            return Ledger(path)
 
     def _take_up(self) -> None:
         """Go on with the partial objects that the ledger and the folder agree on; the rest is removed."""
@@ -230,12 +250,27 @@ class BlobStore:
             name, owner = self._part_name(digest, size, source)
             found = self._partial.get(name)
             if found is None:
-                self._check_claim(digest, size)
-                if len(self._partial) >= PARTIAL_MAX:
-                    raise StorageFull(f"no room for more than {PARTIAL_MAX} partial objects")
+                self._check_partial(digest, size)
                 found = Incoming(self, digest, size, self._arriving / name, kept=True)
                 self._partial[name], self._owners[name] = found, owner
             return found
+
+    def check_room(self, digest: Digest, size: int, source: str) -> None:
+        """Raises as `shared` would, without beginning anything."""
+        with self._lock:
+            if self._part_name(digest, size, source)[0] not in self._partial:
+                self._check_partial(digest, size)
+
+    def _check_partial(self, digest: Digest, size: int) -> None:
+        self._check_claim(digest, size)
+        if len(self._partial) >= PARTIAL_MAX:
+            raise StorageFull(f"no room for more than {PARTIAL_MAX} partial objects")
+        begun_bytes = sum(each.size for each in self._partial.values())
+        if begun_bytes + size > self.partial_quota_bytes:
+            raise StorageFull(
+                f"no room for a partial object of {size} bytes beside those of {begun_bytes} "
+                f"within their quota of {self.partial_quota_bytes}"
+            )
 
     def partial(self, digest: Digest, size: int, source: str) -> Incoming | None:
         """As `shared`, without beginning one."""
@@ -267,11 +302,25 @@ class BlobStore:
         """Whether a source has offered an object for a letter to come."""
         return self._ledger.is_expected(source, digest)
 
-    def expected(self, now_ns: int) -> set[Digest]:
-        """Objects to keep for letters to come, at scenario time `now_ns`."""
-        return self._ledger.expected(now_ns)
+    def expected(self, now_ns: int, linger_ns: int = LINGER_NS) -> set[Digest]:
+        """Objects to keep at scenario time `now_ns` for letters to come, `linger_ns` longer than those."""
+        return self._ledger.expected(now_ns, linger_ns)
 
     # ----------------------------------------------------------------------------------- removing
+
+    def verify(self, digest: Digest) -> bool:
+        """Whether a whole object still is what its name says; one that is not is removed.
+
+        Raises KeyError if it is not here. Takes as long as reading it does.
+        """
+        path = self.path(digest)
+        with io.FileIO(path) as file:
+            if sha256_of(file) == digest:
+                return True
+        with self._lock:
+            path.unlink(missing_ok=True)
+            self._total_bytes -= self._sizes.pop(digest, 0)
+        return False
 
     def collect(self, needed: Set[Digest]) -> int:
         """Delete the objects that are not needed; returns the bytes freed.

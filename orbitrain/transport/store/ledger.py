@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orbitrain.machine import Digest
-from orbitrain.transport.expected import Box, Changes, Expectations, Expected
+from orbitrain.transport.expected import LINGER_NS, Box, Changes, Expectations, Expected
 from orbitrain.transport.objects import Range
-from orbitrain.transport.store.errors import StoreError
+from orbitrain.transport.store.errors import StorageFull, StoreError
 from orbitrain.transport.store.journal import open_database, transaction
 
 SCHEMA_VERSION = 1
@@ -99,8 +99,13 @@ class Ledger:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
         except sqlite3.Error as error:
             raise StoreError(f"the ledger cannot be written: {error}") from error
-        with transaction(self._db) as db:
-            yield db
+        try:
+            with transaction(self._db) as db:
+                yield db
+        except StoreError as error:
+            if getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise StorageFull("the disk is full") from error
+            raise
 
     # -------------------------------------------------------------------------------- partial objects
 
@@ -155,10 +160,10 @@ class Ledger:
         with self._lock:
             return self._expected.has(source, digest)
 
-    def expected(self, now_ns: int) -> set[Digest]:
-        """Objects to keep at scenario time `now_ns`."""
+    def expected(self, now_ns: int, linger_ns: int = LINGER_NS) -> set[Digest]:
+        """Objects to keep at scenario time `now_ns`, `linger_ns` longer than their letters."""
         with self._lock:
-            return self._expected.digests(now_ns)
+            return self._expected.digests(now_ns, linger_ns)
 
 
 def packed(ranges: Iterable[Range]) -> bytes:

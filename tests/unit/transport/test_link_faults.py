@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import os
 import random
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.refusals: list[str] = []
+        self.make: Callable[[], object] = lambda: None
 
     async def ping(self, request: link_pb2.PingRequest) -> link_pb2.PingReply:
         return link_pb2.PingReply(node="receiver")
@@ -41,6 +44,9 @@ class Receiver:
 
     def settles(self, letter: link_pb2.Letter) -> bool:
         return bool(letter.cancelled)
+
+    def make_room(self) -> None:
+        self.make()
 
     def admits(self, source: str) -> str | None:
         return None
@@ -246,6 +252,56 @@ async def test_an_object_that_was_not_offered_is_not_taken(site: Site) -> None:
     with pytest.raises(PeerRefused, match="was not offered") as caught:
         await client.put(digest, SIZE, path, 5.0)
     assert caught.value.code == "FAILED_PRECONDITION"
+    await client.close()
+
+
+async def test_an_object_without_room_is_refused_when_it_is_offered_unless_room_can_be_made(
+    site: Site,
+) -> None:
+    site.blobs.partial_quota_bytes = 2 * SIZE - 1
+    stale = site.blobs.shared("0" * 64, SIZE, "b")
+    digest, path = blob_of(site.folder, random.Random(7))
+    client = LinkClient(site.address, "a", PACE)
+    with pytest.raises(PeerRefused, match="no room for a partial object of 60000 bytes") as caught:
+        await bring(client, digest, path)
+    assert (caught.value.code, client.object_bytes) == ("RESOURCE_EXHAUSTED", 0)
+    assert site.receiver.refusals[0].startswith("no room")
+    site.receiver.make = stale.discard
+    assert await bring(client, digest, path)
+    await client.close()
+
+
+async def test_a_disk_that_is_full_in_mid_transfer_is_said_and_costs_nothing_that_was_committed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, path = blob_of(site.folder, random.Random(8))
+    client = LinkClient(site.address, "a", PACE)
+    await client.missing([(digest, SIZE)])
+    assert not await client.put(digest, SIZE, path, 5.0, [(0, 20_000)])
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(PeerRefused, match="the disk is full") as caught:
+            await bring(client, digest, path)
+    assert caught.value.code == "RESOURCE_EXHAUSTED"
+    assert await client.missing([(digest, SIZE)]) == {digest: [(20_000, SIZE)]}
+    assert await bring(client, digest, path)
+    await client.close()
+
+
+async def test_a_sender_whose_copy_is_damaged_is_told_that_it_is_not_the_object(site: Site) -> None:
+    digest, path = blob_of(site.folder, random.Random(9))
+    data = bytearray(path.read_bytes())
+    data[SIZE // 2] ^= 1
+    path.write_bytes(data)
+    client = LinkClient(site.address, "a", PACE)
+    with pytest.raises(PeerRefused, match="are not object") as caught:
+        await bring(client, digest, path)
+    assert caught.value.code == "DATA_LOSS"
+    assert not site.blobs.has(digest)
     await client.close()
 
 

@@ -62,6 +62,9 @@ class Receiver:
     def settles(self, letter: link_pb2.Letter) -> bool:
         return bool(letter.cancelled)
 
+    def make_room(self) -> None:
+        """Nothing is kept that could go."""
+
     def admits(self, source: str) -> str | None:
         return "no contact now" if source in self.no_contact else None
 

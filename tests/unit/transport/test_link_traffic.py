@@ -25,6 +25,9 @@ class Agreeable:
     def settles(self, letter: link_pb2.Letter) -> bool:
         return bool(letter.cancelled)
 
+    def make_room(self) -> None:
+        """Nothing is kept that could go."""
+
     def admits(self, source: str) -> str | None:
         return None
 

@@ -206,10 +206,10 @@ def test_a_bit_that_flips_on_the_disk_is_found_before_anybody_has_the_object(tmp
 
 
 def test_the_quota_counts_partial_objects_over_a_restart_and_lets_them_go_on(tmp_path: Path) -> None:
-    store = BlobStore(tmp_path, quota_bytes=SIZE + 100)
+    store = BlobStore(tmp_path, SIZE + 100, SIZE + 100)
     store.shared(DIGEST, SIZE, "a").write(0, CONTENT[:4000])
     store.close()
-    again = BlobStore(tmp_path, quota_bytes=SIZE + 100)
+    again = BlobStore(tmp_path, SIZE + 100, SIZE + 100)
     with pytest.raises(StorageFull):
         again.put(bytes(SIZE - 3000))
     found = again.shared(DIGEST, SIZE, "a")
@@ -217,6 +217,69 @@ def test_the_quota_counts_partial_objects_over_a_restart_and_lets_them_go_on(tmp
     found.finish()
     assert again.path(DIGEST).read_bytes() == CONTENT
     again.close()
+
+
+def test_only_as_much_is_begun_as_can_be_finished_within_the_quota_of_partial_objects(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, quota_bytes=1_000, partial_quota_bytes=300)
+    first = store.shared("1" * 64, 200, "a")
+    why = "no room for a partial object of 101 bytes beside those of 200 within their quota of 300"
+    for attempt in (store.shared, store.check_room):
+        with pytest.raises(StorageFull, match=why):
+            attempt("2" * 64, 101, "b")
+    store.check_room("1" * 64, 200, "b")  # which has been begun
+    store.shared("2" * 64, 100, "b")
+    first.discard()
+    store.shared("3" * 64, 200, "b")
+    store.close()
+
+
+def test_a_whole_object_that_is_damaged_is_found_and_removed(blobs: BlobStore) -> None:
+    good, bad = blobs.put(b"good"), blobs.put(b"bad one")
+    path = blobs.path(bad)
+    path.write_bytes(b"bad One")
+    assert blobs.verify(good)
+    assert not blobs.verify(bad)
+    assert (blobs.digests(), blobs.total_bytes(), path.exists()) == ({good}, 4, False)
+    with pytest.raises(KeyError):
+        blobs.verify(bad)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "overwritten", "emptied"])
+def test_a_damaged_ledger_costs_repeats_and_is_said(tmp_path: Path, harm: str) -> None:
+    store = BlobStore(tmp_path)
+    incoming = store.shared(DIGEST, SIZE, "a")
+    incoming.write(0, CONTENT[:4000])
+    whole = store.put(b"whole")
+    store.expect(letter(1), [whole])
+    store.close()
+    ledger = tmp_path / "ledger.sqlite"
+    size = ledger.stat().st_size
+    if harm == "overwritten":
+        ledger.write_bytes(os.urandom(size))
+    else:
+        os.truncate(ledger, size // 3 if harm == "truncated" else 0)
+    again = BlobStore(tmp_path)
+    assert (
+        again.remarks == [] if harm == "emptied" else again.remarks[0].startswith("partial objects are begun")
+    )
+    assert (again.digests(), again.expected(0), partial_files(again)) == ({whole}, set(), [])
+    found = again.shared(DIGEST, SIZE, "a")
+    found.write(0, CONTENT)
+    found.finish()
+    again.close()
+    last = BlobStore(tmp_path)
+    assert (last.remarks, last.digests()) == ([], {DIGEST, whole})
+    last.close()
+
+
+def test_a_disk_too_full_for_the_ledger_is_a_full_disk(blobs: BlobStore) -> None:
+    incoming = blobs.shared(DIGEST, SIZE, "a")
+    incoming.write(0, CONTENT[:4000])
+    blobs._ledger._db.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(StorageFull, match="the disk is full"):
+        for n in range(10_000):
+            blobs.expect(letter(n, role=f"role {n}"), ["x" * 64])
+    assert incoming.held == [(0, 4000)]
 
 
 def test_only_so_many_partial_objects_are_kept(blobs: BlobStore) -> None:
