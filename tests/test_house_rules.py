@@ -94,6 +94,7 @@ PURE = (
     "orbitrain/mailbox",
     "orbitrain/flights",
     "orbitrain/memory",
+    "orbitrain/transfers",
     "orbitrain/transport/expected",
     "orbitrain/core",
     "orbitrain/protocols",

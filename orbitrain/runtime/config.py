@@ -181,8 +181,8 @@ class NodeConfig(_Table):
         )
 
 
-def load_config(path: Path, kind: str) -> NodeConfig:
-    """Read and validate the configuration of a node of `kind`. Raises ConfigError."""
+def load_config(path: Path, kind: str | None = None) -> NodeConfig:
+    """Read and validate the configuration of a node, of `kind` if one is named. Raises ConfigError."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         config = NodeConfig.model_validate(values)
@@ -194,9 +194,9 @@ def load_config(path: Path, kind: str) -> NodeConfig:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_error(error, NodeConfig)}") from None
-    if config.kind != kind:
+    if kind is not None and config.kind != kind:
         raise ConfigError(f"{path}: kind: must be {kind!r} for this program, not {config.kind!r}")
-    if kind == "device" and config.name not in [d for r in config.fedmeld.regions for d in r.devices]:
+    if config.kind == "device" and config.name not in [d for r in config.fedmeld.regions for d in r.devices]:
         raise ConfigError(f"{path}: name: must be one of the devices in fedmeld.regions, not {config.name!r}")
     return config
 

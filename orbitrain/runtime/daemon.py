@@ -319,7 +319,7 @@ class _Life:
         self._stepping = asyncio.create_task(
             driver.run(config.link.peers, times, self._preloaded, self._committed_ns)
         )
-        desk.opened(clock, driver.wake, self._drained)
+        desk.opened(clock, driver.wake, self._drained, driver.transfers)
         aside = [asyncio.create_task(duty.run(clock)), asyncio.create_task(self._sample(driver, clock))]
         watched: set[asyncio.Task[object]] = {self._stepping, stopped, *aside}
         try:

@@ -31,8 +31,10 @@ from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.reception import Reception
 from orbitrain.runtime.shaped import ShapedContacts
 from orbitrain.runtime.telemetry import Telemetry
+from orbitrain.transfers import incoming, listed, outgoing
 from orbitrain.transport.store.blobs import BlobStore
 from orbitrain.transport.store.journal import Journal
+from orbitrain.v1.operator_pb2 import TransferList
 
 COLLECT_STEPS = 64
 """Steps between collections. An object goes when two in a row found nobody naming it."""
@@ -79,6 +81,8 @@ class Driver:
         self._unnamed: set[Digest] = set()
         self._latest_ns = 0
         self._failure: BaseException | None = None
+        self.lacking: dict[tuple[str, Digest], int] = {}
+        """Bytes that a peer is known to lack of an object, for the operator."""
         self.reception = Reception(self)
         self.contacts: Contacts | ShapedContacts = ShapedContacts(self) if shaped else Contacts(self)
 
@@ -280,6 +284,16 @@ class Driver:
         self._notes.append(Event(max(self.clock.now_ns(), self._latest_ns), "", severity, kind, dict(fields)))
         self.wake()
 
+    def transfers(self) -> TransferList:
+        """What is under way, for the operator."""
+        return listed(
+            self.plan,
+            self.core.node,
+            max(self.clock.now_ns(), self._latest_ns),
+            outgoing(self.core.outbox, self.lacking),
+            incoming(self.blobs.parts(), self.blobs.letters()),
+        )
+
     async def examine(self, digest: Digest) -> bool:
         """Whether an object here is what its name says. One that is not goes, and the machines are told."""
         try:
@@ -303,6 +317,8 @@ class Driver:
         unnamed = present - needed
         self.blobs.collect(present - (unnamed & self._unnamed))
         self.blobs.collect_partial(expected)
+        going = {(letter.destination, digest) for letter in self.core.outbox for digest, _ in letter.objects}
+        self.lacking = {known: nbytes for known, nbytes in self.lacking.items() if known in going}
         self._unnamed = unnamed
 
     # ---------------------------------------------------------------------------------------- jobs

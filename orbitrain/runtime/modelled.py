@@ -226,13 +226,14 @@ class ModelledTransfers:
         ends = (self._driver.core.node, here.name)
         return first_bytes(pieces, arrived_bytes(self._driver.links, ends, start_ns, here.end_ns))
 
-    @staticmethod
-    def _take(here: Peer, pieces: Iterable[Piece]) -> list[tuple[Piece, list[Range]]]:
+    def _take(self, here: Peer, pieces: Iterable[Piece]) -> list[tuple[Piece, list[Range]]]:
         """The pieces with the ranges that they are for the peer; it is not said to lack them any more."""
         parts = []
         for piece in pieces:
             ranges, here.gaps[piece.digest] = split(here.gaps[piece.digest], piece.end - piece.start)
             parts.append((piece, ranges))
+            left = sum(end - start for start, end in here.gaps[piece.digest])
+            self._driver.lacking[here.name, piece.digest] = left
         return parts
 
     # -------------------------------------------------------------------------- what this host does
@@ -262,7 +263,8 @@ class ModelledTransfers:
             objects = list(letter.objects)
             missing = await here.client.missing(objects, parcel=parcel(letter, self._driver.core))
             for digest, _ in objects:
-                here.gaps.setdefault(digest, missing.get(digest, []))
+                gaps = here.gaps.setdefault(digest, missing.get(digest, []))
+                self._driver.lacking[here.name, digest] = sum(end - start for start, end in gaps)
         here.waiting = False
         self._start(here, start_ns)
 

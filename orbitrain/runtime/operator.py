@@ -40,17 +40,29 @@ class OperatorDesk:
         self._clock: Clock | None = None
         self._wake: Callable[[], None] = lambda: None
         self._stop: Callable[[], Awaitable[int]] | None = None
+        self._transfers: Callable[[], wire.TransferList] | None = None
 
-    def opened(self, clock: Clock, wake: Callable[[], None], stop: Callable[[], Awaitable[int]]) -> None:
+    def opened(
+        self,
+        clock: Clock,
+        wake: Callable[[], None],
+        stop: Callable[[], Awaitable[int]],
+        transfers: Callable[[], wire.TransferList],
+    ) -> None:
         """The clock runs. `wake` has the node look when it steps next; `stop` ends its steps and returns the
-        time of the last commit."""
-        self._clock, self._wake, self._stop = clock, wake, stop
+        time of the last commit; `transfers` lists what is under way."""
+        self._clock, self._wake, self._stop, self._transfers = clock, wake, stop, transfers
 
     async def read_journal(self, request: wire.ReadJournalRequest) -> wire.JournalPage:
         page: wire.JournalPage = await self._on_disk(
             self._journal.page, self._name, request.after_event, request.after_metric
         )
         return page
+
+    async def list_transfers(self) -> wire.TransferList:
+        if self._transfers is None:
+            raise Refusal("the clock has not started")
+        return self._transfers()
 
     async def drain(self) -> wire.DrainReply:
         if self._stop is None:

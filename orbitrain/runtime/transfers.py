@@ -176,10 +176,14 @@ class Transfers:
         left_bytes = believed.volume_bytes(now_ns, until_ns) - in_air_bytes
         return 0 if left_bytes < TAIL_BYTES else min(chunk_bytes, max(left_bytes // 2, TAIL_BYTES))
 
-    def _room(self, here: Peer, letter: Letter, *, ahead: bool) -> Room:
-        """The chunks that objects of a letter are given: none once another ought to have the link."""
+    def _room(self, here: Peer, letter: Letter, digest: Digest, *, ahead: bool) -> Room:
+        """The chunks that an object of a letter is given: none once another ought to have the link."""
+        driver, client = self._driver, here.client
+        lacking_bytes, before_bytes = driver.lacking.get((here.name, digest), 0), client.object_bytes
 
         def room(in_air_bytes: int) -> int:
+            arrived_bytes = client.object_bytes - before_bytes - in_air_bytes
+            driver.lacking[here.name, digest] = lacking_bytes - arrived_bytes
             if letter not in self._driver.core.outbox.heads(here.name):
                 return 0  # withdrawn, superseded or expired meanwhile
             chosen = self._next(here)
@@ -238,6 +242,8 @@ class Transfers:
         if letter not in driver.core.outbox.heads(name):
             return  # withdrawn or expired meanwhile: this side has ended it
         lacking = {digest: sum(end - start for start, end in gaps) for digest, gaps in missing.items()}
+        for digest, _ in objects:
+            driver.lacking[name, digest] = lacking.get(digest, 0)
         if ahead:
             here.unfit[letter.identity] = lacking
         elif not self._fits(here, letter, lacking):
@@ -248,7 +254,7 @@ class Transfers:
         patience_s = self._patience_s(here, here.client.pace.window_bytes)
         for digest, nbytes in objects:
             if digest in missing:
-                room = self._room(here, letter, ahead=ahead)
+                room = self._room(here, letter, digest, ahead=ahead)
                 path = driver.blobs.path(digest)
                 try:
                     if not await here.client.put(digest, nbytes, path, patience_s, missing[digest], room):
@@ -258,6 +264,7 @@ class Transfers:
                         raise KeyError(digest) from None  # it was damaged here
                     raise
                 lacking.pop(digest)
+                driver.lacking[name, digest] = 0
         if letter not in driver.core.outbox.heads(name) or not self._fits(here, letter, lacking):
             return
         here.unfit.pop(letter.identity, None)

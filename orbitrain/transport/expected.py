@@ -92,6 +92,10 @@ class Expectations:
                 self._boxes[box] = dict(found)
         return changed
 
+    def letters(self) -> list[tuple[Digest, Expected]]:
+        """Every object that is expected, with the letter it is for."""
+        return [(digest, letter) for found in self._boxes.values() for digest, letter in found.items()]
+
     def has(self, source: str, digest: Digest) -> bool:
         """Whether a source has offered an object for a letter to come."""
         return any(digest in found for box, found in self._boxes.items() if box[0] == source)

@@ -102,3 +102,41 @@ class UpdatePlanReply(_message.Message):
     revision: int
     sha256: str
     def __init__(self, accepted: _Optional[bool] = ..., reason: _Optional[str] = ..., at_ns: _Optional[int] = ..., revision: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
+
+class ListTransfersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Transfer(_message.Message):
+    __slots__ = ("outgoing", "peer", "role", "lane", "key", "digest", "size", "done", "expires_at_ns", "contact_start_ns", "contact_end_ns")
+    OUTGOING_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_START_NS_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_END_NS_FIELD_NUMBER: _ClassVar[int]
+    outgoing: bool
+    peer: str
+    role: str
+    lane: int
+    key: str
+    digest: str
+    size: int
+    done: int
+    expires_at_ns: int
+    contact_start_ns: int
+    contact_end_ns: int
+    def __init__(self, outgoing: _Optional[bool] = ..., peer: _Optional[str] = ..., role: _Optional[str] = ..., lane: _Optional[int] = ..., key: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., done: _Optional[int] = ..., expires_at_ns: _Optional[int] = ..., contact_start_ns: _Optional[int] = ..., contact_end_ns: _Optional[int] = ...) -> None: ...
+
+class TransferList(_message.Message):
+    __slots__ = ("now_ns", "transfers")
+    NOW_NS_FIELD_NUMBER: _ClassVar[int]
+    TRANSFERS_FIELD_NUMBER: _ClassVar[int]
+    now_ns: int
+    transfers: _containers.RepeatedCompositeFieldContainer[Transfer]
+    def __init__(self, now_ns: _Optional[int] = ..., transfers: _Optional[_Iterable[_Union[Transfer, _Mapping]]] = ...) -> None: ...

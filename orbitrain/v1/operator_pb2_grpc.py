@@ -60,6 +60,11 @@ class OperatorStub:
                 request_serializer=orbitrain_dot_v1_dot_operator__pb2.PlanChunk.SerializeToString,
                 response_deserializer=orbitrain_dot_v1_dot_operator__pb2.UpdatePlanReply.FromString,
                 _registered_method=True)
+        self.ListTransfers = channel.unary_unary(
+                '/orbitrain.v1.Operator/ListTransfers',
+                request_serializer=orbitrain_dot_v1_dot_operator__pb2.ListTransfersRequest.SerializeToString,
+                response_deserializer=orbitrain_dot_v1_dot_operator__pb2.TransferList.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -101,6 +106,13 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTransfers(self, request, context):
+        """What is under way: letters with objects to peers, and objects that have arrived in part.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.UpdatePlan,
                     request_deserializer=orbitrain_dot_v1_dot_operator__pb2.PlanChunk.FromString,
                     response_serializer=orbitrain_dot_v1_dot_operator__pb2.UpdatePlanReply.SerializeToString,
+            ),
+            'ListTransfers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTransfers,
+                    request_deserializer=orbitrain_dot_v1_dot_operator__pb2.ListTransfersRequest.FromString,
+                    response_serializer=orbitrain_dot_v1_dot_operator__pb2.TransferList.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -265,6 +282,33 @@ class Operator:
             '/orbitrain.v1.Operator/UpdatePlan',
             orbitrain_dot_v1_dot_operator__pb2.PlanChunk.SerializeToString,
             orbitrain_dot_v1_dot_operator__pb2.UpdatePlanReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTransfers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orbitrain.v1.Operator/ListTransfers',
+            orbitrain_dot_v1_dot_operator__pb2.ListTransfersRequest.SerializeToString,
+            orbitrain_dot_v1_dot_operator__pb2.TransferList.FromString,
             options,
             channel_credentials,
             insecure,

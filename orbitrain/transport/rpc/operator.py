@@ -44,6 +44,8 @@ class OperatorHandler(Protocol):
 
     async def gather(self) -> operator_pb2.GatherReply: ...
 
+    async def list_transfers(self) -> operator_pb2.TransferList: ...
+
     async def update_plan(self, at_ns: int, data: bytes) -> operator_pb2.UpdatePlanReply:
         """The bytes of a plan's file, whole, to be believed from `at_ns` on."""
         ...
@@ -85,6 +87,11 @@ class _Servicer(operator_pb2_grpc.OperatorServicer):
 
     async def Gather(self, request: operator_pb2.GatherRequest, context: Any) -> operator_pb2.GatherReply:
         return await _answer(self._handler.gather(), context)
+
+    async def ListTransfers(
+        self, request: operator_pb2.ListTransfersRequest, context: Any
+    ) -> operator_pb2.TransferList:
+        return await _answer(self._handler.list_transfers(), context)
 
     async def UpdatePlan(
         self, requests: AsyncIterator[operator_pb2.PlanChunk], context: Any
@@ -209,6 +216,13 @@ class OperatorClient(Client):
     async def gather(self, timeout_s: float) -> operator_pb2.GatherReply:
         reply: operator_pb2.GatherReply = await self._unary(
             self._stub.Gather, operator_pb2.GatherRequest(), timeout_s
+        )
+        return reply
+
+    async def list_transfers(self, timeout_s: float) -> operator_pb2.TransferList:
+        """What is under way on the node."""
+        reply: operator_pb2.TransferList = await self._unary(
+            self._stub.ListTransfers, operator_pb2.ListTransfersRequest(), timeout_s
         )
         return reply
 

@@ -298,6 +298,16 @@ class BlobStore:
         """No letter of a source is to come."""
         self._ledger.forget(source)
 
+    def letters(self) -> list[tuple[Digest, Expected]]:
+        """Every object that is expected, with the letter it is for."""
+        return self._ledger.letters()
+
+    def parts(self) -> list[tuple[Digest, int, int]]:
+        """The partial objects that are kept: (digest, bytes, bytes committed)."""
+        with self._lock:
+            kept = list(self._partial.values())
+        return [(one.digest, one.size, sum(b - a for a, b in one.committed)) for one in kept]
+
     def is_expected(self, source: str, digest: Digest) -> bool:
         """Whether a source has offered an object for a letter to come."""
         return self._ledger.is_expected(source, digest)

@@ -155,6 +155,11 @@ class Ledger:
                 ],
             )
 
+    def letters(self) -> list[tuple[Digest, Expected]]:
+        """Every object that is expected, with the letter it is for."""
+        with self._lock:
+            return self._expected.letters()
+
     def is_expected(self, source: str, digest: Digest) -> bool:
         """Whether a source has offered an object for a letter to come."""
         with self._lock:

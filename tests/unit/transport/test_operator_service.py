@@ -31,6 +31,9 @@ class Node:
     async def gather(self) -> operator_pb2.GatherReply:
         raise Refusal("not a ground node")
 
+    async def list_transfers(self) -> operator_pb2.TransferList:
+        return operator_pb2.TransferList(now_ns=5, transfers=[operator_pb2.Transfer(peer="b", size=7)])
+
     async def update_plan(self, at_ns: int, data: bytes) -> operator_pb2.UpdatePlanReply:
         if data == b"no plan":
             raise Refusal("plan: must be JSON")
@@ -63,6 +66,11 @@ async def seat() -> AsyncIterator[Seat]:
         await server.stop(0)
         for store in (blobs, mine, journal):
             store.close()
+
+
+async def test_transfers_are_listed_as_the_node_says(seat: Seat) -> None:
+    found = await seat.client.list_transfers(10)
+    assert (found.now_ns, [(one.peer, one.size) for one in found.transfers]) == (5, [("b", 7)])
 
 
 async def test_a_journal_is_read_to_its_end_into_an_archive(seat: Seat) -> None:

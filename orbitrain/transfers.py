@@ -1,0 +1,71 @@
+"""What is under way on a node, as its operator is shown it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from orbitrain.contacts.plan import ContactPlan
+from orbitrain.machine import Digest
+from orbitrain.mailbox import Letter
+from orbitrain.transport.expected import Expected
+from orbitrain.v1 import operator_pb2 as wire
+
+
+def listed(
+    plan: ContactPlan,
+    node: str,
+    now_ns: int,
+    outgoing: Iterable[wire.Transfer],
+    incoming: Iterable[wire.Transfer],
+) -> wire.TransferList:
+    """Transfers with the contact that each waits for, or is in, by the plan that the node believes."""
+    transfers = [*outgoing, *incoming]
+    windows = {one.peer: plan.windows(node, one.peer) if one.peer else () for one in transfers}
+    for one in transfers:
+        waited = next((window for window in windows[one.peer] if window[1] > now_ns), None)
+        if waited is not None:
+            one.contact_start_ns, one.contact_end_ns = waited
+    transfers.sort(key=lambda one: (not one.outgoing, one.peer, one.lane, one.role, one.key, one.digest))
+    return wire.TransferList(now_ns=now_ns, transfers=transfers)
+
+
+def outgoing(letters: Iterable[Letter], lacking: Mapping[tuple[str, Digest], int]) -> Iterator[wire.Transfer]:
+    """Letters with objects; `lacking` are the bytes that a peer is known to lack of an object."""
+    for letter in letters:
+        if not letter.objects or letter.cancelled is not None:
+            continue
+        known = [lacking.get((letter.destination, digest)) for digest, _ in letter.objects]
+        size = sum(nbytes for _, nbytes in letter.objects)
+        done = -1 if None in known else size - sum(nbytes for nbytes in known if nbytes is not None)
+        yield wire.Transfer(
+            outgoing=True,
+            peer=letter.destination,
+            role=letter.role,
+            lane=letter.lane,
+            key=letter.key,
+            size=size,
+            done=done,
+            expires_at_ns=letter.expires_at_ns,
+        )
+
+
+def incoming(
+    parts: Iterable[tuple[Digest, int, int]], letters: Iterable[tuple[Digest, Expected]]
+) -> Iterator[wire.Transfer]:
+    """Partial objects, as (digest, bytes, bytes on disk), with the letters that they are expected for."""
+    waiting: dict[Digest, list[Expected]] = {}
+    for digest, letter in letters:
+        waiting.setdefault(digest, []).append(letter)
+    for digest, size, done in parts:
+        if digest not in waiting:
+            yield wire.Transfer(digest=digest, size=size, done=done)
+        for letter in waiting.get(digest, ()):
+            yield wire.Transfer(
+                peer=letter.source,
+                role=letter.role,
+                lane=letter.lane,
+                digest=digest,
+                size=size,
+                done=done,
+                expires_at_ns=letter.expires_at_ns,
+            )
