@@ -17,6 +17,7 @@ from orbitrain.runtime.operator import OperatorDesk
 from orbitrain.runtime.plans import WAITING_MAX, PlanRefused, PlanShelf
 from orbitrain.transport.rpc import Refusal
 from orbitrain.transport.store import Journal
+from orbitrain.v1 import operator_pb2
 from tests.trace.world import SECOND_NS, plan_of, ring
 
 REGIONS = ring("home", devices=1)
@@ -185,7 +186,7 @@ async def test_an_update_that_comes_late_is_believed_at_once_and_that_is_reporte
         return 0
 
     clock = Clock(Anchor(unix_ns() - 60 * SECOND_NS, 0, 1.0))
-    desk.opened(clock, lambda: woken.append(True), stop)
+    desk.opened(clock, lambda: woken.append(True), stop, operator_pb2.TransferList)
     reply = await desk.update_plan(20 * SECOND_NS, compact(FIRST))
     assert reply.at_ns >= 60 * SECOND_NS
     assert shelf.take(clock.now_ns()) == [(reply.at_ns, FIRST)]
