@@ -22,6 +22,7 @@ from orbitrain.transport.rpc.address import (
     split_host,
     unix_path,
 )
+from orbitrain.transport.store.blobs import QUOTA_BYTES
 
 
 def _address(text: str) -> str:
@@ -95,6 +96,15 @@ class Journal(_Table):
     """full: a commit survives loss of power. normal: it survives a killed process only."""
 
 
+class Store(_Table):
+    """How much of objects is kept. What does not fit is refused, and its sender keeps it."""
+
+    quota_bytes: int = Field(default=QUOTA_BYTES, ge=1)
+    """Whole and partial objects together."""
+    partial_quota_bytes: int | None = Field(default=None, ge=1)
+    """What partial objects come to once they are whole; half of the other if it is not set."""
+
+
 class Task(_Table):
     spec: str
     search_path: str = "."
@@ -143,6 +153,7 @@ class NodeConfig(_Table):
     operator: Operator
     bus: Bus | None = None
     journal: Journal = Journal()
+    store: Store = Store()
     fedmeld: FedMeld
     task: Task
     gather: Gather = Gather()

@@ -205,6 +205,11 @@ def _preload(config: NodeConfig, folder: Path, blobs: BlobStore) -> list[str]:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     if digest != config.initial_sha256:
         raise ConfigError(f"{file}: its SHA-256 is {digest}, initial_sha256 says {config.initial_sha256}")
+    if blobs.size(digest) > blobs.partial_quota_bytes:
+        raise ConfigError(
+            f"{config.name}: store: quotas must leave partial objects at least the "
+            f"{blobs.size(digest)} bytes of a model, not {blobs.partial_quota_bytes}"
+        )
     return [digest]
 
 
@@ -220,7 +225,8 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
     with contextlib.ExitStack() as stack:
         if publisher is not None:
             stack.callback(publisher.close)
-        blobs = BlobStore(blobs_path(state))
+        quotas = config.store
+        blobs = BlobStore(blobs_path(state), quotas.quota_bytes, quotas.partial_quota_bytes)
         stack.callback(blobs.close)
         journal = stack.enter_context(Journal(journal_path(state), config.journal.sync))
         preloaded = _preload(config, folder, blobs)

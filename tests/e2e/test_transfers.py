@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
@@ -74,3 +75,21 @@ def test_a_folder_without_a_node_and_a_file_that_is_none_are_one_line(bench: Ben
         transfers_command(file)
     with pytest.raises(ScenarioError, match="cannot be read"):
         transfers_command(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("quota_bytes = 10", "no room for "),
+        ("partial_quota_bytes = 10", "of a model, not 10"),
+        ("quota_bytes = 0", "store.quota_bytes: "),
+    ],
+)
+def test_a_quota_below_one_model_is_one_line_at_start(bench: Bench, table: str, said: str) -> None:
+    file = bench.place("farm")
+    text = file.read_text(encoding="utf-8")
+    begin, end = text.index("[store]"), text.index("\n\n", text.index("[store]"))
+    file.write_text(f"{text[:begin]}[store]\n{table}{text[end:]}", encoding="utf-8")
+    program = bench.lab.start(sys.executable, "-m", "device_node", "--config", file)
+    assert program.wait() == 2
+    assert said in program.complained and program.complained.count("\n") == 1, program.complained
