@@ -41,6 +41,7 @@ from orbitrain.testbed.run import Ended, Interrupted, accuracy_rows, collect, ru
 from orbitrain.testbed.shaping import Shaping
 from orbitrain.testbed.supervisor import DaemonFailed
 from orbitrain.testbed.warmth import warmed
+from orbitrain.transfers_command import transfers_command
 from orbitrain.update_command import plan_update
 from orbitrain.virtual import Setting, workshop
 
@@ -63,6 +64,7 @@ links_app = typer.Typer(help="Emulated links for any program.", no_args_is_help=
 app.add_typer(links_app, name="links")
 links_app.command("up")(links_up)
 links_app.command("verify")(links_verify)
+app.command("transfers")(transfers_command)
 app.command("clean")(clean_command)
 app.command("doctor")(doctor_command)
 
