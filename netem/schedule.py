@@ -12,9 +12,10 @@ r. Pure, standard library only. Memory follows the links that are up at once, no
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import ceil
 from typing import Final
 from zlib import crc32
@@ -28,6 +29,7 @@ Piece = tuple[int, int, int, Loss]
 """
 
 SMALLEST_STEP_NS: Final = 1_000_000
+_SECOND_NS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +137,40 @@ class Adaptive:
             yield start_ns, _middle(low_d, high_d), _between(low_r, high_r), loss
 
     def density_per_s(self, contact: Contact) -> float:
-        """No line of the contact needs more changes a scenario second than this."""
-        most = 0.0
+        """No scenario second of the contact needs more changes than this. What jumps within a few ns, as a
+        rate does where the modulation changes, is one change or two, not thousands a second.
+        """
+        counts = []
         for left, right in pairwise(contact.samples):
-            span_s = (right.t_ns - left.t_ns) / 1e9
             changes = abs(right.delay_ns - left.delay_ns) / (2 * self.delay_ns)
             low, high = sorted((left.rate_bps, right.rate_bps))
             changes += (high - low) / (2 * self.rate * low)
+            changes = min(changes, right.t_ns - left.t_ns)  # a piece lasts a ns or longer
             changes += (left.loss_mean, left.loss_burst) != (right.loss_mean, right.loss_burst)
-            most = max(most, changes / span_s)
-        return most
+            counts.append(changes)
+        return _most_in_a_second([sample.t_ns for sample in contact.samples], counts)
+
+
+def _most_in_a_second(times_ns: Sequence[int], counts: Sequence[float]) -> float:
+    """Of what is spread evenly from each time to the next; ascending times, one count fewer."""
+    if not counts:
+        return 0.0
+    spans_ns = [right - left for left, right in pairwise(times_ns)]
+    if min(spans_ns) >= _SECOND_NS:  # a second in two of them has no more than one in the denser
+        return max(count * _SECOND_NS / span_ns for count, span_ns in zip(counts, spans_ns, strict=True))
+    totals = [0.0, *accumulate(counts)]
+
+    def until(t_ns: int) -> float:
+        at = bisect_right(times_ns, t_ns) - 1
+        if at < 0 or at == len(counts):
+            return totals[max(at, 0)]
+        return totals[at] + counts[at] * (t_ns - times_ns[at]) / spans_ns[at]
+
+    # The densest second begins or ends at one of the times.
+    return max(
+        max(until(t_ns + _SECOND_NS) - total, total - until(t_ns - _SECOND_NS))
+        for t_ns, total in zip(times_ns, totals, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,27 @@ def test_no_second_has_more_changes_than_the_demand_says(plan: ContactPlan, r: f
             assert inside <= demand.changes_per_s + 2 * len(plan.contacts) + 1
 
 
+def test_a_rate_that_jumps_is_a_few_changes_and_not_thousands_a_second() -> None:
+    # As a plan has it where the modulation changes: each second, between two neighbouring ns.
+    samples = [(0, 5 * MS, 100_000_000)]
+    for n in range(1, 20):
+        rates = (100_000_000, 200_000_000)[:: 1 if n % 2 else -1]
+        samples += [(n * S - 1, 5 * MS, rates[0]), (n * S, 5 * MS, rates[1])]
+    demand = Schedule(plan_of(contact("a", "b", 0, 20 * S, *samples)), how=Adaptive()).demand()
+    assert 1 <= demand.changes_per_s <= 4
+    fast = Schedule(plan_of(contact("a", "b", 0, 20 * S, *samples)), 10.0, Adaptive()).demand()
+    assert 10 <= fast.changes_per_s <= 22
+
+
+def test_short_lines_of_a_plan_add_up_within_a_second() -> None:
+    # 5 ms within 100 ms, and again: 25 changes of 0.2 ms each time, ten times a second.
+    samples = [(n * 100 * MS, (10 + 5 * (n % 2)) * MS, 10**7) for n in range(40)]
+    schedule = Schedule(plan_of(contact("a", "b", 0, 4 * S, *samples)), how=Adaptive())
+    assert 245 <= schedule.demand().changes_per_s <= 255
+    times = [step.t_ns for step in schedule.steps()]
+    assert sum(S <= t_ns < 2 * S for t_ns in times) >= 200
+
+
 def test_what_the_back_end_cannot_do_is_named_before_it_starts() -> None:
     def demand(rate_bps: int, delay_ns: int, r: float = 1.0) -> tuple[str, ...]:
         one = contact("a", "b", 0, S, (0, delay_ns, rate_bps))
