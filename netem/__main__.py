@@ -78,6 +78,7 @@ def _options(options: argparse.Namespace) -> Options:
         delay_ms, rate_percent = options.adaptive
         how = Adaptive(round(delay_ms * 1e6), rate_percent / 100)
     schedule = Schedule(read_plan(options.plan.read_bytes()), rate, how, options.outage)
+    BACKENDS[options.links].check(schedule)
     demand = schedule.demand()
     limits = BACKENDS[options.links].limits
     too_much = limits.beyond(demand)

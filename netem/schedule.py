@@ -254,6 +254,24 @@ class Schedule:
             round(delay_ns / r), max(1, round(rate_bps * r)), loss, queue_ns=round(self.queue_ns / r)
         )
 
+    def extremes(self) -> Iterator[tuple[Link, LinkState]]:
+        """States between which all others of the schedule lie: what holds these holds it. Linear as `demand`.
+
+        ValueError for what is no state on the host at this clock's rate.
+        """
+        known: set[int] = set()  # many contacts share their samples
+        for contact in self.plan.contacts:
+            if id(contact.samples) in known:
+                continue
+            known.add(id(contact.samples))
+            rates = {sample.rate_bps for sample in contact.samples}
+            most_ns = max(sample.delay_ns for sample in contact.samples)
+            losses = {(sample.loss_mean, sample.loss_burst) for sample in contact.samples}
+            for rate_bps in {min(rates), max(rates)}:
+                for loss in losses:
+                    link = contact.source, contact.destination
+                    yield link, self.scaled(most_ns, rate_bps, Loss.of(*loss))
+
     def state_at(self, link: Link, t_ns: int) -> LinkState | None:
         """What the schedule has set the link to at an instant; None while it has no contact."""
         contact = self.plan.active(*link, t_ns)

@@ -30,7 +30,6 @@ from netem.replay import Cue, OnLate, Replay, Timeline
 from netem.schedule import Schedule
 from netem.tun.relay import raise_priority
 from orbitrain.contacts.compact import read_plan
-from orbitrain.contacts.contact import PlanError
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.runtime.clock import (
     POLL_S,
@@ -194,7 +193,8 @@ class Session:
             answer: ContactPlan | str = read_plan(Path(command["plan"]).read_bytes())
             if isinstance(answer, ContactPlan):
                 _ = answer.sha256  # taken here, not in the loop
-        except (OSError, PlanError) as error:
+                BACKENDS[self._options.backend].check(replace(self._options.schedule, plan=answer))
+        except (OSError, ValueError) as error:  # the file, the plan in it, or what no link can be
             answer = f"{command['plan']}: {error}"
         self._answers.append((command, answer))
         with contextlib.suppress(OSError):  # the session may have ended meanwhile

@@ -264,6 +264,8 @@ def test_scaled_links_are_as_much_shorter_and_faster(links: Callable[..., Any], 
 def test_another_plan_takes_over_while_packets_fly(links: Callable[..., Any], tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_bytes(plan_of(steady("b", "a", 5, 10)).to_json())
+    hasty = tmp_path / "hasty.json"
+    hasty.write_bytes(plan_of(steady("b", "a", 5, 2e6)).to_json())
     foreign = tmp_path / "foreign.json"
     foreign.write_bytes(plan_of(steady("b", "z", 5, 10)).to_json())
     with links(plan_of(steady("a", "b", 5, 10))) as up:
@@ -275,6 +277,8 @@ def test_another_plan_takes_over_while_packets_fly(links: Callable[..., Any], tm
 
         tell(json.dumps({"plan": str(foreign)}))
         assert "nodes must be those of the run" in up.line("refused")
+        tell(json.dumps({"plan": str(hasty)}))
+        assert "hasty.json: rate_bps: must be 1 to 1000000000000 on the host" in up.line("refused")
         tell("nonsense")
         assert "must be" in up.line("refused")
         tell(json.dumps({"plan": str(tmp_path / "none.json")}))

@@ -42,6 +42,26 @@ def test_what_cannot_be_replayed_is_refused_in_one_line(
     assert complaint in captured.err
 
 
+@pytest.mark.parametrize(
+    ("links", "sample", "complaint"),
+    [
+        ("kernel", (0, 2 * MS, 500), "link a b: rate_bps: must be at least 800 for netem, not 500"),
+        ("kernel", (0, 2 * MS, 10**6, 0.01, 1e8), "link a b: loss: must be held within 1% in parts of"),
+        ("tun", (0, 2 * MS, 2 * 10**12), "rate_bps: must be 1 to 1000000000000 on the host, not 2"),
+    ],
+)
+def test_a_plan_that_no_kernel_or_no_link_can_hold_is_refused_before_anything_is_made(
+    tmp_path: Path, links: str, sample: tuple[float, ...], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(plan_of(contact("a", "b", 0, S, sample)).to_json())
+    arguments = ["up", "--links", links, "--plan", str(path), "--run-id", "x", "--beyond", "mark"]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert captured.err.startswith(f"netem: {complaint}")
+
+
 def test_a_rate_beside_a_clock_must_be_its_rate(
     plan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
