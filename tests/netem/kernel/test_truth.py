@@ -65,7 +65,7 @@ def _tamper(up: Probed) -> None:
     with network_of(f"{FOLDER}/{up.places['a']['netns']}"), Netlink() as netlink:
         (found,) = [one for one in netlink.qdiscs() if one.handle in HANDLES]
         body = root_qdisc(found.index, found.handle, "netem", told.options(None))
-        assert netlink.set_qdiscs([(HowQdisc.CHANGE, body)]) == []
+        assert netlink.set_qdiscs(netlink.composed([(HowQdisc.CHANGE, body)])) == []
 
 
 def test_bringing_seventy_nodes_up_and_down_takes_seconds(tmp_path: Path) -> None:
