@@ -81,6 +81,11 @@ class Qdisc:
     drops: int
     overlimits: int
 
+    @property
+    def is_root(self) -> bool:
+        """Put there for all that leaves the device; not the kernel's default, which has no handle."""
+        return self.handle != 0 and self.parent == _TC_ROOT
+
 
 @dataclass(frozen=True, slots=True)
 class QdiscBatch:

@@ -38,8 +38,11 @@ class Backend(Protocol):
     def apply(self, changes: Sequence[Change], now_ns: int) -> None:
         """Set these links, at once; `now_ns` is monotonic."""
 
+    def survey(self) -> Iterator[None]:
+        """Bring the account up to date, a little at a time: in between others may have their turn."""
+
     def measured(self) -> dict[str, object]:
-        """Its own account so far, as a JSON object."""
+        """Its own account, as last surveyed, as a JSON object."""
 
     def totals(self) -> dict[str, object]:
         """The same without each link's: what is told every few seconds."""

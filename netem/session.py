@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -97,6 +98,7 @@ class Session:
         self._answers: deque[tuple[dict[str, Any], ContactPlan | str]] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._replay_number = 0
+        self._surveying: Iterator[None] | None = None
         self._priority = "normal"
         self._begun_ns = monotonic_ns()
         self._up = True
@@ -124,6 +126,8 @@ class Session:
         try:
             loop.run()
         finally:
+            for _ in self._backend.survey():
+                pass
             document = self._document()
             self._outlet.say_all({"ended": document})
             if self._record is not None:
@@ -251,10 +255,21 @@ class Session:
             self._loop.at(due_ns, step)
 
     def _account(self, now_ns: int) -> int:
+        """The back end is asked a little at a time: steps of the replay do not wait for all of it."""
+        if self._surveying is None:
+            self._surveying = self._backend.survey()
+            self._loop.at(now_ns, self._survey)
+        return now_ns + round(self._options.stats_s * SECOND_NS)
+
+    def _survey(self, now_ns: int) -> int | None:
+        assert self._surveying is not None
+        if next(self._surveying, self) is not self:
+            return monotonic_ns()
+        self._surveying = None
         self._outlet.say({"stats": {**self._backend.totals(), "replay": self._replay.document()}})
         if self._record is not None:
             self._record.put(self._document())
-        return monotonic_ns() + round(self._options.stats_s * SECOND_NS)
+        return None
 
     def _flush(self, now_ns: int) -> int:
         if self._outlet.waiting:

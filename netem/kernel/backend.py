@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,6 +52,8 @@ class _End:
     chance: Chance
     handle: int
     state: LinkState
+    found: Qdisc | None = None  # as last read, of this handle
+    complaint: str = ""  # what was wrong then
     sent: int = 0  # by qdiscs that a cut has ended
     sent_bytes: int = 0
     drops: int = 0
@@ -83,10 +85,15 @@ class KernelBackend:
         self.changes = 0
         self.calls = 0
         self.open_link: Callable[[Link], object] = _unforeseen
+        self.drops_behind: Callable[[str], int] = _none
+        """Packets that a node's devices have taken from their queues and not delivered."""
         self._shaping = shaping
         self._seed = seed
         self._overhead = packet_overhead
         self._ends: dict[Link, _End] = {}
+        self._nodes: dict[int, tuple[Netlink, dict[int, _End]]] = {}  # of a socket: by device
+        self._tampered: dict[Link, str] = {}
+        self._behind: dict[str, int] = {}
         self._prepared: tuple[Sequence[Change], list[_Order]] | None = None
 
     def install(self, link: Link, port: Port) -> None:
@@ -97,7 +104,8 @@ class KernelBackend:
         refused = port.netlink.set_qdiscs(port.netlink.composed([(HowQdisc.ADD, body)]))
         if refused:
             raise HostError(self._why_not(refused[0][1], link, port))
-        self._ends[link] = _End(link, port, chance, HANDLES[0], DOWN)
+        end = self._ends[link] = _End(link, port, chance, HANDLES[0], DOWN)
+        self._nodes.setdefault(id(port.netlink), (port.netlink, {}))[1][port.index] = end
 
     def prepare(self, changes: Sequence[Change]) -> None:
         """Write the messages for the next `apply`, if it will be given this very sequence."""
@@ -116,8 +124,7 @@ class KernelBackend:
                 if change.link not in self._ends:
                     self.open_link(change.link)
             orders = self._orders(changes)
-        failed: list[str] = []
-        number = 0
+        failed: list[tuple[_End, int]] = []
         for order in orders:
             if order.cut:
                 self._keep_counts(order.netlink, order.cut)
@@ -128,12 +135,11 @@ class KernelBackend:
                 if place not in refused:
                     end.state, end.handle = state, handle
                     continue
-                number = number or refused[place]
-                source, destination = end.link
-                failed.append(f"link {source} {destination}: {os.strerror(refused[place])}")
+                failed.append((end, refused[place]))
         if failed:
+            end, number = failed[0]
             more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-            raise NetlinkError(number, f"{failed[0]}{more}")
+            raise NetlinkError(number, f"{self._refusal(end, number)}{more}")
 
     def _orders(self, changes: Sequence[Change]) -> list[_Order]:
         """One a node. KeyError: a link without an end. ValueError as `apply`."""
@@ -164,69 +170,93 @@ class KernelBackend:
             order.batches = order.netlink.composed(order.requests)
         return list(nodes.values())
 
+    def survey(self) -> Iterator[None]:
+        """Read the qdiscs back, those of one node at a time: between two of them others may have their turn.
+
+        What is not as it was told to be is remembered, also where a later change makes it good again.
+        """
+        for netlink, ends in list(self._nodes.values()):
+            self._read(netlink, ends)
+            yield
+
     def verify(self) -> list[str]:
-        """Each link whose qdisc is not what it was told, with what differs: read from the kernel."""
-        complaints = []
-        roots = self._roots()
-        for (source, destination), end in self._ends.items():
-            name = f"link {source} {destination}"
-            found = roots.get((id(end.port.netlink), end.port.index))
-            if found is None or found.kind != self._shaping.KIND or found.handle != end.handle:
-                what = "no qdisc" if found is None else f"qdisc {found.kind} {found.handle >> 16:x}:"
-                complaints.append(f"{name}: {end.port.device} has {what}, not ours")
-                continue
-            told = self._shaping.of(end.state, (source, destination), packet_overhead=self._overhead)
-            differences = self._shaping.read(found.options).differences(told)  # type: ignore[arg-type]
-            if differences:
-                complaints.append(f"{name}: {'; '.join(differences)}")
-        return complaints
+        """Each link whose qdisc is not what it was told, with what differs: read from the kernel now."""
+        for _ in self.survey():
+            pass
+        return [end.complaint for end in self._ends.values() if end.complaint]
 
     def totals(self) -> dict[str, object]:
-        """Of all links, and how many of them are not what they were told to be."""
-        complaints = self.verify()
+        """Of all links, as last surveyed. `dropped`: losses and overflows alike; `flushed`: what a cut took
+        from the air; `kernel_drops`: what the kernel had no room for behind the links, which no plan loses;
+        `tampered`: links that were not what they were told to be, some of them named.
+        """
+        ends = self._ends.values()
         return {
             "kind": self._shaping.KIND,
             "not_emulated": list(self._shaping.MISSING),
             "changes": self.changes,
             "calls": self.calls,
-            "tampered": len(complaints),
-            "complaints": complaints[:COMPLAINTS],
+            "delivered": sum(end.sent + (end.found.sent if end.found else 0) for end in ends),
+            "dropped": sum(end.drops + (end.found.drops if end.found else 0) for end in ends),
+            "flushed": sum(end.flushed for end in ends),
+            "kernel_drops": sum(self._behind.values()),
+            "tampered": len(self._tampered),
+            "complaints": list(self._tampered.values())[:COMPLAINTS],
         }
 
     def measured(self) -> dict[str, object]:
-        """`dropped`: losses and overflows alike; `flushed`: what a cut took from the air."""
-        roots = self._roots()
+        """The totals, and the same of each link."""
         links = {}
         for (source, destination), end in self._ends.items():
-            found = roots.get((id(end.port.netlink), end.port.index))
-            if found is None:
-                continue
+            found = end.found
             links[f"{source} {destination}"] = {
-                "delivered": end.sent + found.sent,
-                "delivered_bytes": end.sent_bytes + found.sent_bytes,
-                "dropped": end.drops + found.drops,
+                "delivered": end.sent + (found.sent if found else 0),
+                "delivered_bytes": end.sent_bytes + (found.sent_bytes if found else 0),
+                "dropped": end.drops + (found.drops if found else 0),
                 "flushed": end.flushed,
-                "in_flight": found.waiting,
+                "in_flight": found.waiting if found else 0,
             }
         return {**self.totals(), "links": links}
 
-    def _roots(self) -> dict[tuple[int, int], Qdisc]:
-        sockets = {id(end.port.netlink): end.port.netlink for end in self._ends.values()}
-        return {
-            (key, qdisc.index): qdisc
-            for key, netlink in sockets.items()
-            for qdisc in netlink.qdiscs()
-            if qdisc.handle and qdisc.parent == 0xFFFFFFFF
-        }
+    def _read(self, netlink: Netlink, ends: dict[int, _End]) -> None:
+        roots = {one.index: one for one in netlink.qdiscs() if one.is_root}
+        for index, end in ends.items():
+            found = roots.get(index)
+            end.complaint = self._complaint(end, found)
+            if found is not None and found.kind == self._shaping.KIND and found.handle == end.handle:
+                end.found = found
+            if end.complaint:
+                self._tampered.setdefault(end.link, end.complaint)
+        for node in {end.link[0] for end in ends.values()}:
+            self._behind[node] = self.drops_behind(node)
+
+    def _refusal(self, end: _End, number: int) -> str:
+        """With what the kernel has instead, if that is why."""
+        self._read(*self._nodes[id(end.port.netlink)])
+        why = f": {end.complaint.partition(': ')[2]}" if end.complaint else ""
+        return f"link {end.link[0]} {end.link[1]}: {os.strerror(number)}{why}"
+
+    def _complaint(self, end: _End, found: Qdisc | None) -> str:
+        name = f"link {end.link[0]} {end.link[1]}"
+        if found is None or found.kind != self._shaping.KIND or found.handle != end.handle:
+            what = "no qdisc" if found is None else f"qdisc {found.kind} {found.handle >> 16:x}:"
+            return f"{name}: {end.port.device} has {what}, not ours"
+        told = self._shaping.of(end.state, end.link, packet_overhead=self._overhead)
+        differences = self._shaping.read(found.options).differences(told)  # type: ignore[arg-type]
+        return f"{name}: {'; '.join(differences)}" if differences else ""
 
     def _keep_counts(self, netlink: Netlink, cut: dict[int, _End]) -> None:
-        for qdisc in netlink.qdiscs():
-            end = cut.get(qdisc.index)
-            if end is not None and qdisc.handle == end.handle:
-                end.sent += qdisc.sent
-                end.sent_bytes += qdisc.sent_bytes
-                end.drops += qdisc.drops
-                end.flushed += qdisc.waiting
+        """Before their qdiscs are replaced. NetlinkError: one is somebody else's, not ours to end."""
+        found = {one.index: one for one in netlink.qdiscs() if one.is_root}
+        for index, end in cut.items():
+            qdisc = found.get(index)
+            if qdisc is None or qdisc.kind != self._shaping.KIND or qdisc.handle != end.handle:
+                raise NetlinkError(errno.EEXIST, self._refusal(end, errno.EEXIST))
+            end.sent += qdisc.sent
+            end.sent_bytes += qdisc.sent_bytes
+            end.drops += qdisc.drops
+            end.flushed += qdisc.waiting
+            end.found = None
 
     def _why_not(self, number: int, link: Link, port: Port) -> str:
         kind = self._shaping.KIND
@@ -238,6 +268,10 @@ class KernelBackend:
             what = f"{found[0].kind} {found[0].handle >> 16:x}:" if found else "?"
             return f"{where}: carries a qdisc that is not ours ({what}); tc qdisc del dev {port.device} root"
         return f"{where}: {os.strerror(number)}"
+
+
+def _none(node: str) -> int:
+    return 0
 
 
 def _unforeseen(link: Link) -> None:

@@ -17,6 +17,7 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from netem import syscalls
+from netem.counters import DeviceCounters
 from netem.kernel.backend import KernelBackend, Port, Shaping
 from netem.kernel.encoder import Netem
 from netem.link_state import MTU_BYTES, Link
@@ -28,7 +29,11 @@ from netem.tun.fifo import ETHERNET_BYTES
 LARGEST_NODES: Final = 65_535
 """A device's hardware address holds the numbers of both nodes."""
 
+PREFIX: Final = "orbit"
+"""Of devices' names; the number of the node at the other end follows."""
+
 _SPARE_FILES: Final = 64
+_FILES_PER_NODE: Final = 2
 _PATIENCE_MS: Final = 5_000
 
 
@@ -37,6 +42,7 @@ class _Node:
     number: int
     place: Place
     netlink: Netlink
+    counters: DeviceCounters
 
 
 @dataclass(slots=True)
@@ -74,7 +80,7 @@ class KernelNetwork:
         check_rights()
         probe(shaping)
         check_free(addresses)
-        _allow_files(len(nodes) + _SPARE_FILES)
+        _allow_files(_FILES_PER_NODE * len(nodes) + _SPARE_FILES)
         namespaces = Namespaces(run_id)
         backend = KernelBackend(shaping=shaping, seed=seed, packet_overhead=overhead_bytes - ETHERNET_BYTES)
         network = KernelNetwork(backend, {}, namespaces, mtu)
@@ -83,14 +89,16 @@ class KernelNetwork:
                 address = addresses[number]
                 with namespaces.created(name) as path:
                     netlink = Netlink()
+                    counters = DeviceCounters()
                 place = Place(path, address)
-                network._nodes[name] = _Node(number, place, netlink)
+                network._nodes[name] = _Node(number, place, netlink, counters)
                 network.places[name] = place
                 netlink.add_address(LOOPBACK_INDEX, address)
             for link in links:
                 network._connect(link)
             network._await(list(network._ports.values()))
             backend.open_link = network._connect_now
+            backend.drops_behind = network._drops_behind
         except OSError as error:
             network.close()
             raise HostError(f"links: {error.strerror}") from None
@@ -102,6 +110,7 @@ class KernelNetwork:
     def close(self) -> None:
         for node in self._nodes.values():
             node.netlink.close()  # its socket would keep the namespace, and the devices in it
+            node.counters.close()
         self._nodes.clear()
         self._ports.clear()
         self.loop.close()
@@ -141,6 +150,10 @@ class KernelNetwork:
         self._connect(link)
         self._await([self._ports[link], self._ports[link[::-1]]])
 
+    def _drops_behind(self, node: str) -> int:
+        """Packets that left a queue of the node, and for which there was no room at the pair's other end."""
+        return self._nodes[node].counters.drops(PREFIX)
+
     @staticmethod
     def _await(ports: Sequence[Port]) -> None:
         """The kernel puts a device's qdisc to work some ms after its other end came up. HostError."""
@@ -155,7 +168,7 @@ class KernelNetwork:
     def _end(self, node: _Node, peer: _Node) -> VethEnd:
         # Locally administered; the same pair of nodes has the same addresses in each run.
         hardware = b"\x02o" + node.number.to_bytes(2, "big") + peer.number.to_bytes(2, "big")
-        return VethEnd(f"orbit{peer.number}", hardware, self._mtu)
+        return VethEnd(f"{PREFIX}{peer.number}", hardware, self._mtu)
 
 
 def probe(shaping: Shaping = Netem) -> None:

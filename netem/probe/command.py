@@ -209,7 +209,7 @@ def add(commands: Any) -> None:
     probe.add_argument(
         "--overhead", type=int, default=ETHERNET_BYTES, metavar="BYTES", help="link layer's, a packet (14)"
     )
-    probe.add_argument("--stats", type=Path, metavar="FILE", help="the back end's account (tun --stats)")
+    probe.add_argument("--stats", type=Path, metavar="FILE", help="the back end's account (up --stats)")
 
 
 def main(options: argparse.Namespace) -> int:

@@ -119,7 +119,7 @@ def _open(run_id: str, node: str, address: str) -> Endpoint:
             counters = os.open("/proc/thread-self/net/netstat", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise HostError(
-            f"run {run_id}: node {node} has no namespace here: start its links first (python -m netem tun)"
+            f"run {run_id}: node {node} has no namespace here: start its links first (python -m netem up)"
         ) from None
     except OSError as error:
         raise HostError(f"namespace {path.name}: {error.strerror}; be root, or where the links are") from None

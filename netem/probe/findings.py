@@ -84,7 +84,7 @@ class LinkFindings:
 @dataclass(frozen=True, slots=True)
 class BackendAccount:
     """What the back end says of itself; None where it does not. `dropped`: packets that it did not read or
-    could not write, beyond what the plan loses; `overflow`: full queues.
+    could not write, beyond what the plan loses; `overflow`: full queues, which netem counts among its losses.
     """
 
     name: str | None = None
@@ -92,24 +92,19 @@ class BackendAccount:
     dropped: int | None = None
     overflow: int | None = None
     overflowing: frozenset[str] = frozenset()
-    """Links with full queues, as `source destination`."""
+    """Links whose queues were full, or may have been, as `source destination`."""
     tampered: tuple[str, ...] = ()
     """Links that did not hold what the back end had set, with what differed; a few of them."""
 
     @staticmethod
     def of(stats: Mapping[str, Any] | None, before: Mapping[str, Any] | None, rate: float) -> BackendAccount:
-        """From the accounts that `python -m netem tun --stats` keeps: the latest, and one at the start."""
+        """From the accounts that `python -m netem up --stats` keeps: the latest, and one at the start."""
         if stats is None:
             return BackendAccount()
 
         def since(*keys: str) -> int | None:
-            total = 0
-            for key in keys:
-                now, then = stats.get(key), (before or {}).get(key, 0)
-                if not isinstance(now, int) or not isinstance(then, int):
-                    return None
-                total += now - then
-            return total
+            known = [key for key in keys if isinstance(stats.get(key), int)]
+            return sum(stats[key] - (before or {}).get(key, 0) for key in known) if known else None
 
         lateness = (stats.get("replay") or {}).get("lateness") or {}
         p99_ms = lateness.get("p99_ms") if lateness.get("count") else None
@@ -119,7 +114,9 @@ class BackendAccount:
             dropped=since("kernel_drops", "refused"),
             overflow=since("overflow"),
             overflowing=frozenset(
-                name for name, link in (stats.get("links") or {}).items() if link.get("overflow")
+                name
+                for name, link in (stats.get("links") or {}).items()
+                if link.get("overflow", link.get("dropped"))
             ),
             tampered=tuple(str(line) for line in stats.get("complaints") or ()),
         )

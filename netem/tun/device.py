@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from netem import syscalls
+from netem.counters import DeviceCounters
 from netem.link_state import MTU_BYTES
 from netem.namespaces import HostError
 from netem.netlink import Netlink
@@ -27,30 +28,19 @@ _TUNSETIFF: Final = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 
 
-_COUNTERS: Final = "/proc/thread-self/net/dev"
-_DROPPED: Final = 11  # of the words behind the name: eight of what is received, packets, bytes, errors, this
-_LARGEST_COUNTERS: Final = 4096
-
-
 @dataclass(slots=True)
 class Device:
     """The file moves one IP packet a call, never blocks; while it is open the device is there."""
 
     fd: int
-    counters_fd: int
+    counters: DeviceCounters
 
     def kernel_drops(self) -> int:
-        """Packets that the kernel dropped as we did not read in time. OSError.
-
-        Not by netlink: its answer waits for whoever changes any device of the host, for 40 ms while others
-        make and remove a hundred namespaces, and packets would wait for it.
-        """
-        text = os.pread(self.counters_fd, _LARGEST_COUNTERS, 0).decode("ascii")
-        line = next((line for line in text.splitlines() if line.lstrip().startswith(f"{NAME}:")), None)
-        return 0 if line is None else int(line.partition(":")[2].split()[_DROPPED])
+        """Packets that the kernel dropped as we did not read in time. OSError."""
+        return self.counters.drops(NAME)
 
     def close(self) -> None:
-        os.close(self.counters_fd)
+        self.counters.close()
         os.close(self.fd)
 
 
@@ -71,7 +61,7 @@ def open_device(address: IPv4Address, network: IPv4Network, mtu: int = MTU_BYTES
         netlink.set_up(index, mtu=mtu, queue_packets=QUEUE_PACKETS)
         netlink.add_address(index, address)
         netlink.add_route(index, network, address)
-        counters_fd = os.open(_COUNTERS, os.O_RDONLY | os.O_CLOEXEC)
+        counters = DeviceCounters()
     except OSError as error:
         os.close(fd)
         raise HostError(
@@ -80,7 +70,7 @@ def open_device(address: IPv4Address, network: IPv4Network, mtu: int = MTU_BYTES
     finally:
         if netlink is not None:
             netlink.close()
-    return Device(fd, counters_fd)
+    return Device(fd, counters)
 
 
 _NO_TUN: Final = "load it (modprobe tun), or give the container the device (--device /dev/net/tun)"

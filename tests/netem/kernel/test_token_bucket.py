@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from netem.kernel.backend import HANDLES
 from netem.kernel.network import KernelNetwork
 from netem.kernel.token_bucket import TokenBucket
 from netem.link_state import LinkState, up_state
-from netem.netlink import NetlinkError
+from netem.netlink import HowQdisc, NetlinkError, root_qdisc
 from netem.schedule import Change
 from tests.netem.kernel.talk import HEADERS, Talk
 
@@ -97,6 +99,93 @@ def test_of_a_thousand_changes_the_refused_ones_are_named(up: Up) -> None:
     with pytest.raises(NetlinkError, match=r"link a b: .* \(and 499 more\)"):
         network.backend.apply(changes, time.monotonic_ns())
     assert network.backend.changes == 500
+
+
+def surveyed(network: KernelNetwork) -> dict[str, Any]:
+    for _ in network.backend.survey():
+        pass
+    return network.backend.measured()
+
+
+def test_a_link_that_was_tampered_with_stays_named_when_a_change_has_made_it_good(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    state = up_state(0, 10**6)
+    put(network, state)
+    assert surveyed(network)["tampered"] == 0
+    _set_by_hand(network, TokenBucket.of(up_state(0, 10**7), AB))
+    account = surveyed(network)
+    (complaint,) = account["complaints"]
+    assert account["tampered"] == 1
+    assert complaint.startswith("link a b: rate_bytes_per_s: 1250000, not 125000")
+    put(network, replace(state, rate_bps=2 * 10**6))
+    assert network.backend.verify() == []
+    account = surveyed(network)
+    assert (account["tampered"], account["complaints"]) == (1, [complaint])
+
+
+def _set_by_hand(network: KernelNetwork, told: TokenBucket) -> None:
+    netlink, index = network._nodes["a"].netlink, network._ports[AB].index
+    body = root_qdisc(index, HANDLES[0], "tbf", told.options())
+    assert netlink.set_qdiscs(netlink.composed([(HowQdisc.CHANGE, body)])) == []
+
+
+def test_the_account_is_read_a_node_at_a_time_and_is_that_of_the_last_survey(up: Up) -> None:
+    network = up("a", "b", "c", links=[AB, ("a", "c"), ("b", "c")], shaping=TokenBucket)
+    put(network, up_state(0, 10**8))
+    with Talk(network, *AB) as talk:
+        talk.send(7)
+        assert len(talk.receive(0.2, 7)) == 7
+    assert network.backend.totals()["delivered"] == 0
+    assert len(list(network.backend.survey())) == 3
+    assert network.backend.totals()["delivered"] == 7
+    assert surveyed(network)["links"]["a b"]["delivered"] == 7
+
+
+def test_a_cut_between_surveys_counts_no_packet_twice(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    state = up_state(0, 10**8)
+    put(network, state)
+    with Talk(network, *AB) as talk:
+        talk.send(7)
+        assert len(talk.receive(0.2, 7)) == 7
+        assert surveyed(network)["links"]["a b"]["delivered"] == 7
+        put(network, state.down("cut"))
+        assert network.backend.totals()["delivered"] == 7
+        put(network, state)
+        talk.send(5)
+        assert len(talk.receive(0.2, 5)) == 5
+    assert surveyed(network)["links"]["a b"]["delivered"] == 12
+
+
+def test_what_the_kernel_drops_behind_a_link_is_counted_apart(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    put(network, up_state(0, 10**8))
+    assert surveyed(network)["kernel_drops"] == 0
+    # The other end takes no packet of full size any more.
+    network._nodes["b"].netlink.set_up(network._ports[AB[::-1]].index, mtu=500)
+    with Talk(network, *AB) as talk:
+        talk.send(6, 1400)
+        talk.send(2, 100)
+        assert talk.receive(0.2) == [6, 7]
+    account = surveyed(network)
+    assert account["kernel_drops"] == 6
+    assert account["links"]["a b"]["dropped"] == 0
+
+
+def test_somebodys_qdisc_is_neither_changed_nor_ended_by_a_cut(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    state = up_state(0, 10**6)
+    put(network, state)
+    netlink, index = network._nodes["a"].netlink, network._ports[AB].index
+    netlink.remove_root_qdisc(index)
+    strange = root_qdisc(index, 0x77_0000, "tbf", TokenBucket.of(up_state(0, 10**7), AB).options())
+    assert netlink.set_qdiscs(netlink.composed([(HowQdisc.ADD, strange)])) == []
+    for new in (replace(state, rate_bps=2 * 10**6), state.down("hold"), state.down("cut")):
+        with pytest.raises(NetlinkError) as refused:
+            put(network, new)
+        assert refused.value.strerror == "link a b: File exists: orbit2 has qdisc tbf 77:, not ours"
+    (found,) = [one for one in netlink.qdiscs() if one.index == index and one.is_root]
+    assert (found.handle, TokenBucket.read(found.options).rate_bytes_per_s) == (0x77_0000, 10**7 // 8)
 
 
 def test_what_is_prepared_is_set_at_its_instant_and_not_before(up: Up) -> None:

@@ -265,6 +265,29 @@ def test_the_back_ends_account_is_since_the_probe_began_and_in_scenario_time() -
     assert BackendAccount.of({"replay": {"lateness": {"count": 0}}}, None, 1.0) == BackendAccount()
 
 
+def test_of_netem_the_account_says_what_it_knows_and_no_more() -> None:
+    """Losses and full queues are one count there: where anything was dropped a queue may have been full."""
+    before = {"kernel_drops": 2}
+    stats = {
+        "backend": "kernel",
+        "kernel_drops": 2,
+        "dropped": 4,
+        "links": {"a b": {"dropped": 4}, "b a": {"dropped": 0}},
+    }
+    account = BackendAccount.of(stats, before, 1.0)
+    assert account == BackendAccount("kernel", None, 0, None, frozenset({"a b"}))
+    assert judged(replace(TRUE, account=account)).word == "as_flown"
+    dropping = BackendAccount.of({**stats, "kernel_drops": 5}, before, 1.0)
+    assert "back end: dropped 3 packets" in judged(replace(TRUE, account=dropping)).reason
+
+
+def test_links_that_somebody_has_changed_are_untrue_however_well_they_measure() -> None:
+    complaint = "link a b: delay_ns: 9000000, not 20000000"
+    account = BackendAccount.of({"backend": "kernel", "tampered": 1, "complaints": [complaint]}, None, 1.0)
+    verdict = judged(replace(TRUE, account=account))
+    assert verdict.word == "untrue" and verdict.reason == f"back end: not as it was set: {complaint}"
+
+
 # --- bad input ----------------------------------------------------------------------------------------------
 
 
@@ -280,7 +303,7 @@ def good(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
-        ([], "node a has no namespace here: start its links first (python -m netem tun)"),
+        ([], "node a has no namespace here: start its links first (python -m netem up)"),
         (["--run-id", "a b"], "run id: must be"),
         (["--budget", "0"], "--budget: must be more than 0"),
         (["--seconds", "0"], "--seconds: more than 0"),
