@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from netem.link_state import Link, LinkState, Loss, queue_limits
 from netem.schedule import Adaptive, Schedule, Stepped
-from netem.tun.limits import LIMITS
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan
 from tests.unit.netem.plans import MS, S, contact, plan_of, plans
@@ -221,18 +220,6 @@ def test_short_lines_of_a_plan_add_up_within_a_second() -> None:
     assert 245 <= schedule.demand().changes_per_s <= 255
     times = [step.t_ns for step in schedule.steps()]
     assert sum(S <= t_ns < 2 * S for t_ns in times) >= 200
-
-
-def test_what_the_back_end_cannot_do_is_named_before_it_starts() -> None:
-    def demand(rate_bps: int, delay_ns: int, r: float = 1.0) -> tuple[str, ...]:
-        one = contact("a", "b", 0, S, (0, delay_ns, rate_bps))
-        return LIMITS.beyond(Schedule(plan_of(one), r).demand())
-
-    assert demand(50_000_000, 20 * MS) == ()
-    assert demand(50_000_000, 20 * MS, 60.0)[0].startswith("a link of 3000 Mbit/s")
-    assert "a delay of 0.033 ms" in demand(1_000_000, 2 * MS, 60.0)[0]
-    many = [contact(f"x{n}", "b", 0, S, (0, 20 * MS, 100_000_000)) for n in range(9)]
-    assert LIMITS.doubtful(Schedule(plan_of(*many)).demand())
 
 
 def test_a_plan_of_a_hundred_thousand_contacts_is_begun_at_once() -> None:
