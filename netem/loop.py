@@ -74,12 +74,15 @@ class TimerLoop:
         timers, ready = self._timers, [self._epoll.fileno()]
         while not self._stopping:
             now_ns = monotonic_ns()
-            while timers and timers[0][0] <= now_ns and not self._stopping:
-                timer = heapq.heappop(timers)[2]
-                next_ns = timer(now_ns)
+            due: list[Timer] = []
+            while timers and timers[0][0] <= now_ns:
+                due.append(heapq.heappop(timers)[2])
+            # What these make due at once has its turn after the descriptors.
+            for timer in due:
+                next_ns = None if self._stopping else timer(monotonic_ns())
                 if next_ns is not None:
                     self.at(next_ns, timer)
-                now_ns = monotonic_ns()
+            now_ns = monotonic_ns()
             wait_ns = min(timers[0][0] - now_ns if timers else _LONGEST_NS, _LONGEST_NS)
             # epoll's own timeout is in whole milliseconds.
             if select.select(ready, (), (), max(0, wait_ns) / 1e9)[0]:
