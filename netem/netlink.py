@@ -24,7 +24,8 @@ _NEIGHBOUR: Final = struct.Struct("=BxHiHBB")  # family, padding, index, state, 
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _REPLACE, _CREATE, _EXCLUSIVE = 0x1, 0x4, 0x300, 0x100, 0x400, 0x200
-_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_GETADDR, _RTM_NEWROUTE, _RTM_GETROUTE = 16, 18, 20, 22, 24, 26
+_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 16, 18, 20, 21, 22
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC, _RTM_NEWNEIGH = 36, 37, 38, 28
 _IFLA_IFNAME, _IFLA_MTU, _IFLA_TXQLEN, _IFLA_IFALIAS, _IFLA_STATS64 = 3, 4, 13, 20, 23
 _IFLA_ADDRESS, _IFLA_LINKINFO, _IFLA_NET_NS_FD, _IFLA_GSO_MAX_SEGS = 1, 18, 28, 40
@@ -173,6 +174,11 @@ class Netlink:
         body = _ADDRESS.pack(socket.AF_INET, 32, 0, 0, index)
         body += attribute(_IFA_LOCAL, address.packed) + attribute(_IFA_ADDRESS, address.packed)
         self._order(_RTM_NEWADDR, _CREATE | _EXCLUSIVE, body, f"address {address}")
+
+    def remove_address(self, index: int, address: IPv4Address) -> None:
+        """With every route that sends from it."""
+        body = _ADDRESS.pack(socket.AF_INET, 32, 0, 0, index) + attribute(_IFA_LOCAL, address.packed)
+        self._order(_RTM_DELADDR, 0, body, f"address {address}")
 
     def add_route(self, index: int, network: IPv4Network, source: IPv4Address) -> None:
         body = _ROUTE.pack(

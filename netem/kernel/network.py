@@ -7,6 +7,7 @@ in a queue is a packet on the wire.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -109,6 +110,9 @@ class KernelNetwork:
 
     def close(self) -> None:
         for node in self._nodes.values():
+            # Programs that stay in a namespace keep it and its devices: no link may go on that nobody sets.
+            with contextlib.suppress(OSError):
+                node.netlink.remove_address(LOOPBACK_INDEX, node.place.address)
             node.netlink.close()  # its socket would keep the namespace, and the devices in it
             node.counters.close()
         self._nodes.clear()

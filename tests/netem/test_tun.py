@@ -335,6 +335,24 @@ def test_it_ends_cleanly_and_takes_everything_along(links: Callable[..., Any], h
         assert owned(up.run_id) == []
 
 
+@pytest.mark.parametrize("backend", [pytest.param("kernel", marks=pytest.mark.netem)])
+def test_a_refusal_by_the_kernel_ends_it_with_a_line(
+    links: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody takes a link's qdisc away: its next change is refused."""
+    again = [contact("a", "b", n * S, n * S + S // 2, (n * S, 5 * MS, 10_000_000)) for n in range(1, 60)]
+    with links(plan_of(*again)) as up:
+        assert up.line("cue")["up"]
+        name = up.ready["a"]["netns"]
+        command = ["ip", "netns", "exec", name, "tc", "qdisc", "del", "dev", "orbit2", "root"]
+        subprocess.run(command, check=True)
+        assert up.line("ended")["tampered"] == 1
+        assert up.process.wait(10) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("netem: link a b: ") and said.count("\n") == 1
+    assert said.endswith(": orbit2 has no qdisc, not ours\n")
+
+
 def test_what_a_killed_one_leaves_is_removed_and_nothing_else(
     links: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -389,22 +407,22 @@ def test_left_over_namespaces_are_named_with_the_command_that_removes_them(
         ]
 
 
-def test_addresses_in_use_on_the_host_are_refused(tmp_path: Path) -> None:
+def test_addresses_in_use_on_the_host_are_refused(tmp_path: Path, backend: str) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(plan_of(steady("a", "b", 5, 10)).to_json())
     refused = netem(
-        "up", "--links", "tun", "--plan", str(path), "--run-id", "inuse1", "--addresses", "127.0.0.0/16"
+        "up", "--links", backend, "--plan", str(path), "--run-id", "inuse1", "--addresses", "127.0.0.0/16"
     )
     assert refused.returncode == 2
     assert "addresses 127.0.0.0/16: in use here (address 127.0.0.1/8)" in refused.stderr
     assert owned("inuse1") == []
 
 
-def test_too_few_addresses_are_refused(tmp_path: Path) -> None:
+def test_too_few_addresses_are_refused(tmp_path: Path, backend: str) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(plan_of(steady("a", "b", 5, 10), steady("c", "d", 5, 10)).to_json())
     refused = netem(
-        "up", "--links", "tun", "--plan", str(path), "--run-id", "few1", "--addresses", "10.213.0.0/30"
+        "up", "--links", backend, "--plan", str(path), "--run-id", "few1", "--addresses", "10.213.0.0/30"
     )
     assert refused.returncode == 2 and "too few for 4 nodes" in refused.stderr
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +17,12 @@ from netem.kernel.backend import HANDLES
 from netem.kernel.network import KernelNetwork
 from netem.kernel.token_bucket import TokenBucket
 from netem.link_state import LinkState, up_state
+from netem.namespaces import owned
 from netem.netlink import HowQdisc, NetlinkError, root_qdisc
 from netem.schedule import Change
+from tests.netem.conftest import HERE, no_netem
 from tests.netem.kernel.talk import HEADERS, Talk
+from tests.unit.netem.plans import contact, plan_of
 
 MS = 1_000_000
 AB = ("a", "b")
@@ -99,6 +106,35 @@ def test_of_a_thousand_changes_the_refused_ones_are_named(up: Up) -> None:
     with pytest.raises(NetlinkError, match=r"link a b: .* \(and 499 more\)"):
         network.backend.apply(changes, time.monotonic_ns())
     assert network.backend.changes == 500
+
+
+def test_a_kernel_without_netem_is_told_by_module_and_package(tmp_path: Path) -> None:
+    if not no_netem():
+        pytest.skip("this kernel has it")
+    plan = tmp_path / "plan.json"
+    plan.write_bytes(plan_of(contact("a", "b", 0, 10**9, (0, 5 * MS, 10**7))).to_json())
+    command = [sys.executable, "-m", "netem", "up", "--links", "kernel", "--plan", str(plan)]
+    run = subprocess.run(
+        [*command, "--run-id", "without"],
+        cwd=HERE.parents[1], capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("netem: this kernel has no netem (module sch_netem); load it (modprobe")
+    assert "kernel-modules-extra" in run.stderr and "linux-modules-extra" in run.stderr
+    assert run.stderr.count("\n") == 1 and owned("without") == []
+
+
+def test_programs_that_stay_when_the_links_end_reach_nobody(up: Up) -> None:
+    network = up(links=[AB], shaping=TokenBucket)
+    put(network, up_state(0, 10**8))
+    with Talk(network, *AB) as talk:
+        talk.send(2)
+        assert talk.receive(0.2, 2) == [0, 1]
+        network.close()
+        with pytest.raises(OSError) as refused:
+            talk.send(1)
+        assert refused.value.errno == errno.ENETUNREACH
+        assert talk.receive(0.2) == []
 
 
 def surveyed(network: KernelNetwork) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ def test_links_of_netem_with_another_delay_than_the_plans_are_untrue(tmp_path: P
         truth = up.result()["links_truth"]
     assert truth["verdict"] == "untrue"
     assert "delay: a to b (-" in truth["reason"]
+
+
+def test_a_probe_ends_with_the_links_and_calls_that_no_loss(tmp_path: Path) -> None:
+    with probed(tmp_path, plan_of(steady("a", "b", 20, 10)), backend="kernel") as up:
+        time.sleep(3)
+        up.tun.terminate()
+        found = up.result()
+    assert found["probe"]["links_gone"] is True
+    assert "loss:" not in found["links_truth"]["reason"]
 
 
 def test_a_qdisc_that_somebody_else_has_changed_is_told(tmp_path: Path) -> None:
