@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import heapq
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from orbitrain.runtime.clock import SECOND_NS, monotonic_ns
@@ -77,14 +77,19 @@ class TimerLoop:
             due: list[Timer] = []
             while timers and timers[0][0] <= now_ns:
                 due.append(heapq.heappop(timers)[2])
-            # What these make due at once has its turn after the descriptors.
-            for timer in due:
-                next_ns = None if self._stopping else timer(monotonic_ns())
-                if next_ns is not None:
-                    self.at(next_ns, timer)
+            self._call(due)
             now_ns = monotonic_ns()
             wait_ns = min(timers[0][0] - now_ns if timers else _LONGEST_NS, _LONGEST_NS)
             # epoll's own timeout is in whole milliseconds.
             if select.select(ready, (), (), max(0, wait_ns) / 1e9)[0]:
                 for fd, _ in self._epoll.poll(0):
                     self._watched[fd]()
+
+    def _call(self, due: Sequence[Timer]) -> None:
+        """What these make due at once has its turn after the descriptors."""
+        for timer in due:
+            if self._stopping:
+                return
+            next_ns = timer(monotonic_ns())
+            if next_ns is not None:
+                self.at(next_ns, timer)
