@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from netem.backends import BACKENDS
-from netem.link_state import OUTAGES
 from netem.namespaces import ADDRESSES, HostError, clean, enter_unprivileged, tag_of
 from netem.netlink import NetlinkError
 from netem.probe import command as probe
 from netem.replay import TooLate
-from netem.schedule import Adaptive, Schedule, Stepped
+from netem.schedule_options import add_schedule_options, schedule_of
 from netem.scripts import command as scripts
 from netem.session import STATS_S, Options, Session
 from netem.tun.fifo import ETHERNET_BYTES
@@ -73,11 +72,7 @@ def _options(options: argparse.Namespace) -> Options:
         rate = clock_rate
     if options.seed < 0 or options.stats_s <= 0 or options.late_ms <= 0 or options.overhead < 0:
         raise ValueError("--seed, --overhead: must be 0 or more; --stats-s, --late-ms: more than 0")
-    how: Stepped | Adaptive = Stepped(round(options.step_ms * 1e6), options.turns)
-    if options.adaptive is not None:
-        delay_ms, rate_percent = options.adaptive
-        how = Adaptive(round(delay_ms * 1e6), rate_percent / 100)
-    schedule = Schedule(read_plan(options.plan.read_bytes()), rate, how, options.outage)
+    schedule = schedule_of(options, read_plan(options.plan.read_bytes()), rate)
     BACKENDS[options.links].check(schedule)
     demand = schedule.demand()
     limits = BACKENDS[options.links].limits
@@ -148,23 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--from-s", type=float, default=0.0, metavar="S", help="scenario time to start at, without --clock"
     )
-    how = up.add_mutually_exclusive_group()
-    how.add_argument(
-        "--step-ms", type=float, default=1000.0, metavar="MS", help="links are set anew each (1000)"
-    )
-    up.add_argument(
-        "--turns", type=int, default=1, metavar="N", help="sources take turns within a step, in N groups (1)"
-    )
-    how.add_argument(
-        "--adaptive",
-        type=float,
-        nargs=2,
-        metavar=("MS", "PERCENT"),
-        help="links are set anew when delay or rate are this far from the plan",
-    )
-    up.add_argument(
-        "--outage", choices=OUTAGES, default="hold", help="at a contact's end, what flies arrives, or not"
-    )
+    add_schedule_options(up)
     up.add_argument(
         "--addresses", type=_network, default=ADDRESSES, metavar="NET", help=f"of the nodes ({ADDRESSES})"
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import select
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from netem.link_state import MTU_BYTES, Link
 from netem.loop import TimerLoop
 from netem.namespaces import ADDRESSES, HostError, Namespaces, Place, check_free, check_rights
 from netem.netlink import LOOPBACK_INDEX, Netlink, VethEnd
+from netem.open_files import allow_files
 from netem.tun.fifo import ETHERNET_BYTES
 
 LARGEST_NODES: Final = 65_535
@@ -33,7 +33,6 @@ LARGEST_NODES: Final = 65_535
 PREFIX: Final = "orbit"
 """Of devices' names; the number of the node at the other end follows."""
 
-_SPARE_FILES: Final = 64
 _FILES_PER_NODE: Final = 2
 _PATIENCE_MS: Final = 5_000
 
@@ -81,7 +80,7 @@ class KernelNetwork:
         check_rights()
         probe(shaping)
         check_free(addresses)
-        _allow_files(_FILES_PER_NODE * len(nodes) + _SPARE_FILES)
+        allow_files(_FILES_PER_NODE * len(nodes))
         namespaces = Namespaces(run_id)
         backend = KernelBackend(shaping=shaping, seed=seed, packet_overhead=overhead_bytes - ETHERNET_BYTES)
         network = KernelNetwork(backend, {}, namespaces, mtu)
@@ -190,11 +189,3 @@ def probe(shaping: Shaping = Netem) -> None:
         raise HostError(f"{shaping.KIND}: {error.strerror}; be root (CAP_NET_ADMIN)") from None
     if wrong:
         raise HostError(f"{shaping.KIND}: this kernel does not hold what it is told ({wrong[0]})")
-
-
-def _allow_files(count: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        if hard != resource.RLIM_INFINITY and hard < count:
-            raise HostError(f"open files: {count} are needed and {hard} allowed; raise the limit (ulimit -n)")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import select
 import socket
 import struct
@@ -21,6 +20,7 @@ from typing import Final
 
 from netem import namespaces, syscalls
 from netem.namespaces import HostError, namespace_name
+from netem.open_files import allow_files
 from netem.probe.traffic import sent_octets
 from orbitrain.runtime.clock import monotonic_ns, unix_ns
 
@@ -33,7 +33,6 @@ _AT_ONCE: Final = 64
 
 _BASELINE_NODES: Final = 32
 _BASELINE_PACKETS: Final = 32
-_SPARE_FILES: Final = 64
 
 Arrival = tuple[bytes, int]
 """(payload, monotonic ns)"""
@@ -99,7 +98,7 @@ def realtime_offset_ns() -> int:
 
 def open_endpoints(run_id: str, nodes: Sequence[str], addresses: IPv4Network) -> list[Endpoint]:
     """Of a run that is up, its nodes in the plan's order, from which their addresses follow. HostError."""
-    _allow_files(2 * len(nodes) + _SPARE_FILES)
+    allow_files(2 * len(nodes))
     endpoints: list[Endpoint] = []
     try:
         for number, node in enumerate(nodes, 1):
@@ -161,11 +160,3 @@ def baseline_ns(endpoints: Sequence[Endpoint]) -> int:
     if not taken:
         raise HostError("probe: a packet to a node's own address does not arrive (a firewall?)")
     return sorted(taken)[len(taken) // 2]
-
-
-def _allow_files(count: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        if hard != resource.RLIM_INFINITY and hard < count:
-            raise HostError(f"open files: {count} are needed and {hard} allowed; raise the limit (ulimit -n)")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -11,9 +11,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from netem.link_state import OUTAGES
 from netem.namespaces import HostError
-from netem.schedule import Adaptive, Schedule, Stepped
+from netem.schedule import Schedule
+from netem.schedule_options import add_schedule_options, schedule_of
 from netem.scripts.replay_script import Egress, replay_script, timed_lines, undo_script
 from netem.scripts.theaterq import trace_lines
 from orbitrain.contacts.compact import read_plan
@@ -46,18 +46,7 @@ def _add_schedule(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from-s", type=float, default=0.0, metavar="S", help="scenario time to start at (0)"
     )
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--step-ms", type=float, default=1000.0, metavar="MS", help="set anew each (1000)")
-    how.add_argument(
-        "--adaptive",
-        type=float,
-        nargs=2,
-        metavar=("MS", "PERCENT"),
-        help="set anew when delay or rate are this far from the plan",
-    )
-    parser.add_argument(
-        "--outage", choices=OUTAGES, default="hold", help="at a contact's end, what flies arrives, or not"
-    )
+    add_schedule_options(parser)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -75,14 +64,10 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _schedule(options: argparse.Namespace) -> tuple[Schedule, int]:
-    how: Stepped | Adaptive = Stepped(round(options.step_ms * 1e6))
-    if options.adaptive is not None:
-        delay_ms, rate_percent = options.adaptive
-        how = Adaptive(round(delay_ms * 1e6), rate_percent / 100)
     plan = read_plan(options.plan.read_bytes())
     if not 0 <= options.from_s < plan.duration_ns / 1e9:
         raise ValueError(f"--from-s: must be within the plan, 0 to {plan.duration_ns / 1e9:g}")
-    return Schedule(plan, options.rate, how, options.outage), round(options.from_s * 1e9)
+    return schedule_of(options, plan, options.rate), round(options.from_s * 1e9)
 
 
 def _write_scripts(options: argparse.Namespace, schedule: Schedule, from_ns: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -10,11 +9,11 @@ from typing import Final
 
 from netem.link_state import MTU_BYTES, Link
 from netem.namespaces import ADDRESSES, HostError, Namespaces, Place, check_free, check_rights
+from netem.open_files import allow_files
 from netem.tun.device import Device, open_device, probe
 from netem.tun.fifo import ETHERNET_BYTES
 from netem.tun.relay import Relay
 
-_SPARE_FILES: Final = 64
 _FILES_PER_NODE: Final = 2
 
 
@@ -49,7 +48,7 @@ class TunNetwork:
         check_rights()
         probe()
         check_free(addresses)
-        _allow_files(len(nodes) * _FILES_PER_NODE + _SPARE_FILES)
+        allow_files(len(nodes) * _FILES_PER_NODE)
         network = TunNetwork(Relay(seed, overhead_bytes), {}, Namespaces(run_id))
         try:
             for number, node in enumerate(nodes, 1):
@@ -78,11 +77,3 @@ class TunNetwork:
         self._devices.clear()
         self.relay.close()
         self._namespaces.remove()
-
-
-def _allow_files(count: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        if hard != resource.RLIM_INFINITY and hard < count:
-            raise HostError(f"open files: {count} are needed and {hard} allowed; raise the limit (ulimit -n)")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
