@@ -288,12 +288,19 @@ def test_scaled_links_are_as_scaled_in_scenario_milliseconds(tmp_path: Path) -> 
 
 @pytest.mark.full
 def test_packets_that_wait_behind_a_runs_own_are_no_untruth(tmp_path: Path) -> None:
-    """A link filled by TCP beyond its queue, one with its acknowledgements alone, one with nothing."""
+    found = with_a_full_link(tmp_path, "tun")
+    assert found["links_truth"]["queue_drops"] > 0
+
+
+def with_a_full_link(folder: Path, backend: str) -> dict[str, Any]:
+    """What is found, as flown: a link filled by TCP beyond its queue, one with its acknowledgements alone,
+    one with nothing.
+    """
     plan = plan_of(steady("a", "b", 20, 10), steady("b", "a", 20, 2), steady("c", "a", 60, 20, 0.1, 3.0))
     found: dict[str, Any] = {}
 
     def measure() -> dict[str, Any]:
-        with probed(tmp_path, plan, seconds=12) as up:
+        with probed(folder, plan, seconds=12, backend=backend) as up:
             with up.socket_in("b") as listening, up.socket_in("a") as sending:
                 listening.bind((up.places["b"]["address"], 7000))
                 listening.listen()
@@ -313,9 +320,9 @@ def test_packets_that_wait_behind_a_runs_own_are_no_untruth(tmp_path: Path) -> N
         return found
 
     holds(measure, "as_flown")
-    assert found["links_truth"]["queue_drops"] > 0
     filled = found["probe"]["links"]["a b"]
     assert filled["waited"] > 3 * filled["delays"]
+    return found
 
 
 def _drain(receiving: socket.socket) -> None:

@@ -15,7 +15,7 @@ from netem.link_state import up_state
 from netem.namespaces import FOLDER
 from netem.netlink import HowQdisc, Netlink, root_qdisc
 from netem.syscalls import network_of
-from tests.netem.test_probe import Probed, a_few_links, holds, probed
+from tests.netem.test_probe import Probed, a_few_links, holds, probed, with_a_full_link
 from tests.netem.test_tun import steady
 from tests.unit.netem.plans import MS, plan_of
 
@@ -45,6 +45,11 @@ def test_links_of_netem_with_another_delay_than_the_plans_are_untrue(tmp_path: P
         truth = up.result()["links_truth"]
     assert truth["verdict"] == "untrue"
     assert "delay: a to b (-" in truth["reason"]
+
+
+def test_packets_that_wait_behind_a_runs_own_are_no_untruth(tmp_path: Path) -> None:
+    found = with_a_full_link(tmp_path, "kernel")
+    assert found["links_truth"]["queue_drops"] is None  # netem does not tell them from losses
 
 
 def test_a_probe_ends_with_the_links_and_calls_that_no_loss(tmp_path: Path) -> None:
