@@ -171,6 +171,7 @@ if [ ! -e "$here/before" ]; then
     done
     echo "$segments" >"$here/before" || exit 2
 fi
+echo $$ >"$here/running" || exit 2 # an earlier one that was interrupted sees that it is over
 # A loss is of packets, not of bundles of them.
 ip link set dev {device} gso_max_segs 1 || {{ rm -f "$here/before"; exit 2; }}
 trap 'sh "$here/undo.sh"; exit 130' INT TERM HUP
@@ -182,6 +183,10 @@ if [ -n "$at" ]; then
     while [ "$(date +%s)" = "$second" ]; do :; done
     ticks
     start=$((now + (at - second - 1) * 100))
+    if [ $start -lt $now ]; then
+        sh "$here/undo.sh"
+        complain "--at: must not be in the past, it was $(((now - start) / 100)) s ago"
+    fi
 fi
 {{
     late=0 most=0 steps=0
@@ -189,8 +194,8 @@ fi
         due=$((start + due))
         ticks
         while [ "$now" -lt "$due" ]; do
-            [ -e "$here/before" ] || exit 3 # undone meanwhile
-            left=$((due - now - 5)) # what starting a sleep may cost
+            [ "$(cat "$here/running" 2>/dev/null)" = $$ ] || exit 3 # undone meanwhile
+            left=$((due - now - 1))
             [ $left -le 100 ] || left=100
             [ $left -le 0 ] || sleep "$((left / 100)).$(printf %02d $((left % 100)))"
             echo # nothing to tc; without it this is the end
@@ -215,6 +220,7 @@ _UNDO: Final = """#!/bin/sh
 # {title}
 # Takes away what replay.sh has put on {device}. As root; may be run at any time, and twice.
 here=$(dirname "$0")
+rm -f "$here/running"
 tc qdisc show dev {device} 2>/dev/null | while read -r word kind handle rest; do
     case "$rest" in root*) ;; *) continue ;; esac
     case "$handle" in {handles}) tc qdisc del dev {device} root ;; esac

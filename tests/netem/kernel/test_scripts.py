@@ -156,6 +156,10 @@ def test_a_device_that_is_not_there_and_a_bad_instant_are_refused(pair: None, tm
         "--at: must be whole seconds, not noon"
         in inside("sh", str(scripts / "replay.sh"), "--at", "noon").stderr
     )
+    before = looks()
+    past = inside("sh", str(scripts / "replay.sh"), "--at", "1000000000")
+    assert past.returncode == 2 and "--at: must not be in the past" in past.stderr
+    assert looks() == before
     ip("-n", MINE, "link", "del", "wire")
     done = inside("sh", str(scripts / "replay.sh"))
     assert (done.returncode, done.stderr) == (2, "replay.sh: wire: there is no such device\n")

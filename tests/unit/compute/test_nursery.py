@@ -28,8 +28,8 @@ if sys.argv[1] == "says":
     print("to error", file=sys.stderr)
     sys.exit(int(sys.argv[2]))
 if sys.argv[1] == "waits":
-    print(os.getpid(), flush=True)
     try:
+        print(os.getpid(), flush=True)
         time.sleep(600)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
