@@ -19,6 +19,7 @@ from orbitrain.machine import (
     Acknowledged,
     Action,
     CancelJob,
+    CommandReceived,
     ContactEnded,
     ContactStarted,
     Delivered,
@@ -133,7 +134,7 @@ class Arrival:
     def objects(self) -> tuple[Digest, ...]:
         """What must stay in the store while this waits."""
         match self.item:
-            case Delivered(objects=objects):
+            case Delivered(objects=objects) | CommandReceived(objects=objects):
                 return objects
             case JobDone(objects=outputs):
                 return tuple(outputs.values())

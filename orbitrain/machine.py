@@ -144,10 +144,11 @@ class JobFailed:
 
 @dataclass(frozen=True, slots=True)
 class CommandReceived:
-    """An operator's command."""
+    """An operator's command, with objects that are in this node's store."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    objects: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from orbitrain.flights import (
 )
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import (
+    CommandReceived,
     ContactEnded,
     ContactStarted,
     Delivered,
@@ -220,6 +221,16 @@ class Simulation:
     def _tell(self, node: _Node, plan: ContactPlan) -> None:
         item, fields = PlanUpdated(plan.revision), {"sha256": plan.sha256}
         self._arrive(node, Arrival(self.now_ns, "", -2, plan.revision, None, item, fields=fields))
+
+    def command(self, name: str, role: str, command: CommandReceived) -> bool:
+        """Give a machine of a node a command now, its objects being there; False for a node that is down."""
+        node = self._nodes[name]
+        if node.core is None:
+            return False
+        node.shelf.holds.update(command.objects)
+        node.arrivals += 1
+        self._arrive(node, Arrival(self.now_ns, "", 0, node.arrivals, role, command))
+        return True
 
     def run(self, until: Callable[[list[tuple[str, Event]]], bool] = lambda fresh: False) -> None:
         """`until` sees the events (node, event) as they are committed; True ends the run."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -109,17 +109,58 @@ def earliest_arrival(
     t_ns: int,
     size_bytes: int,
     residual: Residual | None = None,
+    without: Collection[str] = (),
 ) -> Route | None:
     """The route on which what is whole at `source` at `t_ns` is whole at `destination` first.
 
-    Empty when the two are one node, None when there is no route. Every node on the way is reached as early as
-    it can be; ties between the ways to reach a node go to the fewer hops, then to the smaller name of the
-    sender, then to the earlier contact.
+    It leads over none of the nodes `without`. Empty when the two are one node, None when there is no route.
+    Every node on the way is reached as early as it can be; ties between the ways to reach a node go to the
+    fewer hops, then to the smaller name of the sender, then to the earlier contact.
     """
     _check_size(size_bytes)
+    residual = residual or _NOTHING_RESERVED
+    return _first_there(
+        plan,
+        (source, destination),
+        t_ns,
+        lambda node, neighbour, ready_ns: _earliest_hop(
+            plan, node, neighbour, ready_ns, size_bytes, residual
+        ),
+        without,
+    )
+
+
+def earliest_arrival_in_parts(
+    plan: ContactPlan,
+    source: str,
+    destination: str,
+    t_ns: int,
+    size_bytes: int,
+    without: Collection[str] = (),
+) -> Route | None:
+    """As `earliest_arrival` with nothing reserved, where a hop that a contact's end cuts off goes on in the
+    next contact of the two nodes: a hop's `contact` is the one that it begins in."""
+    _check_size(size_bytes)
+    return _first_there(
+        plan,
+        (source, destination),
+        t_ns,
+        lambda node, neighbour, ready_ns: _hop_in_parts(plan, node, neighbour, ready_ns, size_bytes),
+        without,
+    )
+
+
+def _first_there(
+    plan: ContactPlan,
+    ends: tuple[str, str],
+    t_ns: int,
+    hop_of: Callable[[str, str, int], Hop | None],
+    without: Collection[str],
+) -> Route | None:
+    """`hop_of` answers with the earliest hop between two nodes that may begin at an instant."""
+    source, destination = ends
     if source == destination:
         return ()
-    residual = residual or _NOTHING_RESERVED
     reached: dict[str, tuple[int, int, str, int]] = {source: (t_ns, 0, "", 0)}  # the order of preference
     hop_to: dict[str, Hop] = {}
     done: set[str] = set()
@@ -132,9 +173,9 @@ def earliest_arrival(
             return _traced_back(hop_to, source, destination)
         done.add(node)
         for neighbour in plan.neighbours(node):
-            if neighbour in done:
+            if neighbour in done or neighbour in without:
                 continue
-            hop = _earliest_hop(plan, node, neighbour, ready_ns, size_bytes, residual)
+            hop = hop_of(node, neighbour, ready_ns)
             if hop is None:
                 continue
             rank = (hop.arrival_ns, hops + 1, node, hop.contact.start_ns)
@@ -204,6 +245,23 @@ def _earliest_hop(
             if best is None or arrival_ns < best.arrival_ns:
                 best = Hop(contact, sent[0], sent[1], arrival_ns)
     return best
+
+
+def _hop_in_parts(
+    plan: ContactPlan, source: str, destination: str, ready_ns: int, size_bytes: int
+) -> Hop | None:
+    missing = Fraction(size_bytes * 8 * _NS_PER_S)
+    first: tuple[Contact, int] | None = None
+    for contact in plan.from_instant(source, destination, ready_ns):
+        begin_ns = max(ready_ns, contact.start_ns)
+        if begin_ns >= contact.end_ns:
+            continue
+        first = first or (contact, begin_ns)
+        finish_ns = contact.finish_of_ns(begin_ns, missing)
+        if finish_ns is not None:
+            return Hop(first[0], first[1], finish_ns, finish_ns + contact.delay_ns_at(finish_ns))
+        missing -= contact.volume_bit_e9(begin_ns, contact.end_ns)
+    return None
 
 
 def _latest_hop(

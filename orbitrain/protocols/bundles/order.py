@@ -1,0 +1,80 @@
+"""What an operator asks for when a file is to be sent: checked once, wherever it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from orbitrain.machine import NEVER_NS, Lane
+
+COMMAND: Final = "send"
+"""Name of the command that queues a file."""
+
+NAME_BYTES_MAX: Final = 200
+"""Longest name of a file, UTF-8: file systems take 255, and a receiver may have to add to it."""
+
+PRIORITIES: Final[Mapping[str, Lane]] = {
+    "expedited": Lane.ACTIVATION,
+    "normal": Lane.UPDATE,
+    "bulk": Lane.BULK,
+}
+"""Classes of service (RFC 5050, 4.2), and the lane of each: normal files share with model updates."""
+
+
+class OrderError(ValueError):
+    """An order that cannot be taken; one line: field, what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    destination: str
+    name: str
+    """Of the file, one component of a path."""
+    lane: Lane
+    expires_at_ns: int = NEVER_NS
+
+    def arguments(self) -> dict[str, Any]:
+        """As a command's arguments."""
+        return {
+            "destination": self.destination,
+            "name": self.name,
+            "lane": int(self.lane),
+            "expires_at_ns": self.expires_at_ns,
+        }
+
+
+def order_of(arguments: Mapping[str, Any]) -> Order:
+    """The order of a command. Raises OrderError."""
+    try:
+        order = Order(
+            str(arguments["destination"]),
+            str(arguments["name"]),
+            Lane(int(arguments["lane"])),
+            int(arguments["expires_at_ns"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise OrderError(f"an order without a usable {error}") from None
+    wrong = why_no_name(order.name)
+    if wrong is not None:
+        raise OrderError(f"name: {wrong}")
+    if order.lane not in PRIORITIES.values():
+        raise OrderError(f"priority: must be {', '.join(PRIORITIES)}, not lane {int(order.lane)}")
+    if not 0 <= order.expires_at_ns <= NEVER_NS:
+        raise OrderError(f"expires: must be 0 to {NEVER_NS} ns, not {order.expires_at_ns}")
+    return order
+
+
+def why_no_name(name: str) -> str | None:
+    """Why a text is not the name of a file in an inbox; None if it is one."""
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return "must be UTF-8"
+    if not 1 <= size <= NAME_BYTES_MAX:
+        return f"must have 1 to {NAME_BYTES_MAX} bytes, not {size}"
+    if "/" in name or "\\" in name or not name.isprintable():
+        return "must be printable, without slashes"
+    if name.startswith(".") or name != name.strip():
+        return "must not begin with a dot, nor begin or end with a space"
+    return None
