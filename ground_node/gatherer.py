@@ -52,6 +52,7 @@ class Gatherer(Duty):
         self._newest: dict[str, tuple[int, Digest]] = {}
         """Newest model of each region, kept: (round, digest)."""
         table = node.config.fedmeld
+        assert table is not None
         regions = {device: region.name for region in table.regions for device in region.devices}
         self._progress = Progress(table.rounds, regions)
         self._turn = asyncio.Lock()
@@ -167,7 +168,7 @@ class Gatherer(Duty):
     async def _evaluate(self, digest: Digest) -> None:
         blobs = self._node.blobs
         try:
-            done = await self._node.compute.run(
+            done = await self._node.jobs.run(
                 "evaluate", {"task": self._task}, {"model": blobs.path(digest)}, blobs.scratch / "evaluate"
             )
         except JobError as error:

@@ -33,6 +33,7 @@ from orbitrain.plans import believed_plan, keep, kept, plans_for, true_plan
 from orbitrain.results import UNSHAPED
 from orbitrain.runtime.clock import SECOND_NS, utc_stamp, wall_s
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
+from orbitrain.send_command import send_command
 from orbitrain.testbed.choice import choose
 from orbitrain.testbed.cues import check_endpoint
 from orbitrain.testbed.guest import command_in_guest, in_guest
@@ -64,6 +65,7 @@ links_app = typer.Typer(help="Emulated links for any program.", no_args_is_help=
 app.add_typer(links_app, name="links")
 links_app.command("up")(links_up)
 links_app.command("verify")(links_verify)
+app.command("send")(send_command)
 app.command("transfers")(transfers_command)
 app.command("clean")(clean_command)
 app.command("doctor")(doctor_command)

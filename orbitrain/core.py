@@ -277,6 +277,10 @@ class Core:
         state, objects = machine.snapshot()
         return Snapshot(state, machine.schema, objects)
 
+    def state_of(self, role: str) -> bytes:
+        """The snapshot of a machine as of the last step; empty for a role that is not here."""
+        return self._states[role].state if role in self._states else b""
+
     @property
     def reported(self) -> tuple[tuple[Digest, int], ...]:
         """Objects kept because an event report named them, (digest, bytes), oldest first."""

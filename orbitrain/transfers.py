@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.machine import Digest
 from orbitrain.mailbox import Letter
+from orbitrain.protocols.bundles import ROLE, bundles_held
 from orbitrain.transport.expected import Expected
 from orbitrain.v1 import operator_pb2 as wire
 
@@ -29,8 +30,15 @@ def listed(
     return wire.TransferList(now_ns=now_ns, transfers=transfers)
 
 
-def outgoing(letters: Iterable[Letter], lacking: Mapping[tuple[str, Digest], int]) -> Iterator[wire.Transfer]:
-    """Letters with objects; `lacking` are the bytes that a peer is known to lack of an object."""
+def outgoing(
+    letters: Iterable[Letter], lacking: Mapping[tuple[str, Digest], int], bundles: bytes
+) -> Iterator[wire.Transfer]:
+    """Letters with objects; `lacking` are the bytes that a peer is known to lack of an object.
+
+    `bundles` is the snapshot of the custodian: files that have no route have no letter either.
+    """
+    held = bundles_held(bundles)
+    destinations = {(ROLE, each.key): each.bundle.destination for each in held if each.key}
     for letter in letters:
         if not letter.objects or letter.cancelled is not None:
             continue
@@ -46,7 +54,19 @@ def outgoing(letters: Iterable[Letter], lacking: Mapping[tuple[str, Digest], int
             size=size,
             done=done,
             expires_at_ns=letter.expires_at_ns,
+            destination=destinations.get((letter.sender_role, letter.key), ""),
         )
+    for each in held:
+        if not each.key:
+            yield wire.Transfer(
+                outgoing=True,
+                role=ROLE,
+                lane=each.bundle.lane,
+                key=each.bundle.name,
+                size=each.bundle.size,
+                expires_at_ns=each.bundle.expires_at_ns,
+                destination=each.bundle.destination,
+            )
 
 
 def incoming(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orbitrain.machine import NEVER_NS, Lane
+from orbitrain.protocols.bundles import ROLE
 from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock
 from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
 from orbitrain.runtime.daemon import blobs_path, journal_path, load_plans
@@ -57,7 +58,7 @@ def _ask(config: NodeConfig, path: Path) -> wire.TransferList | None:
     """What a running node says; None for one that does not run."""
 
     async def ask() -> wire.TransferList | None:
-        client = OperatorClient(_desk(config.operator.listen, path))
+        client = OperatorClient(desk_address(config.operator.listen, path))
         try:
             return await client.list_transfers(ANSWER_S)
         except LinkDown:
@@ -68,7 +69,7 @@ def _ask(config: NodeConfig, path: Path) -> wire.TransferList | None:
     return asyncio.run(ask())
 
 
-def _desk(listen: str, path: Path) -> str:
+def desk_address(listen: str, path: Path) -> str:
     """Where the desk is found from here: a path in a configuration is relative to its file."""
     name = listen.removeprefix("unix:")
     if name == listen or Path(name).is_absolute():
@@ -102,18 +103,24 @@ def _read(config: NodeConfig, path: Path) -> wire.TransferList:
             lock.close()
     plan, _ = load_plans(config, path)
     plan = PlanShelf(state / "plans", plan, durable.committed_ns).plan
-    now_ns = durable.committed_ns  # of a run, time stands still with it
-    if config.clock is None:
-        now_ns = max(now_ns, Clock(Anchor.of_epoch(plan.epoch)).now_ns())
-    return listed(plan, config.name, now_ns, outgoing(durable.letters, {}), incoming(parts, letters))
+    now_ns = time_at_rest(config, plan.epoch, durable.committed_ns)
+    kept = durable.snapshots.get(ROLE)
+    leaving = outgoing(durable.letters, {}, kept.state if kept is not None else b"")
+    return listed(plan, config.name, now_ns, leaving, incoming(parts, letters))
+
+
+def time_at_rest(config: NodeConfig, epoch: str, committed_ns: int) -> int:
+    """Scenario time of a node that does not run: with a run it stands still."""
+    return committed_ns if config.clock else max(committed_ns, Clock(Anchor.of_epoch(epoch)).now_ns())
 
 
 def _document(one: wire.Transfer) -> dict[str, Any]:
     return {
         "direction": "out" if one.outgoing else "in",
         "peer": one.peer or None,
+        "destination": one.destination or None,
         "role": one.role or None,
-        "lane": Lane(one.lane).name.lower() if one.peer else None,
+        "lane": Lane(one.lane).name.lower() if one.peer or one.outgoing else None,
         "key": one.key or None,
         "digest": one.digest or None,
         "bytes": one.size,
@@ -140,7 +147,7 @@ def _print(name: str, running: bool, found: wire.TransferList) -> None:
         document = _document(one)
         table.add_row(
             "to" if one.outgoing else "from",
-            one.peer or "anybody",
+            _whom(one),
             one.key or one.digest[:12],
             document["lane"] or "",
             "?" if one.done < 0 else f"{one.done:,}",
@@ -149,6 +156,13 @@ def _print(name: str, running: bool, found: wire.TransferList) -> None:
             "never" if document["expires_s"] is None else f"{document['expires_s']:.0f} s",
         )
     Console(width=160, highlight=False).print(table)
+
+
+def _whom(one: wire.Transfer) -> str:
+    if one.outgoing and not one.peer:
+        return f"{one.destination} (no route)"
+    far = f", for {one.destination}" if one.destination not in ("", one.peer) else ""
+    return f"{one.peer or 'anybody'}{far}"
 
 
 def _contact(one: wire.Transfer, now_ns: int) -> str:

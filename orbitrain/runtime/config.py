@@ -54,8 +54,13 @@ class Link(_Table):
     listen: Address
     peers: dict[NodeName, Address] = {}
     shaped: str | None = None
-    """The network of emulated links that `listen` and `peers` are of. Contacts are then what comes across
-    them, not what the plan says; without it the plan alone gates contacts."""
+    """The network of emulated links that `listen` and `peers` are of."""
+    real: bool = False
+    """Links carry or do not, whatever a plan says: a contact is with whom answers. So it is where they are
+    `shaped`, and without a plan; otherwise the plan alone gates contacts."""
+    clock_error_s: float = Field(default=1.0, ge=0, le=3600)
+    """How far this node's clock may be off: over real links nothing is counted on so close to a contact's
+    edges."""
     acquisition_s: float = Field(default=5.0, ge=0, le=600)
     message_s: float = Field(default=2.0, gt=0)
     """Modelled times, as in the scenario's [links] and [compute]."""
@@ -138,28 +143,49 @@ class NodeConfig(_Table):
     seed: int = Field(ge=0, lt=1 << 63)
     plan: str = "plan.json"
     """What the node believes, of either form; a slice must be this node's own."""
+    no_plan: bool = False
+    """It believes to be always in contact with its peers, and has no plan."""
     truth: str | None = None
     """The plan that links follow, where they are emulated by the nodes themselves; else the one believed."""
-    scenario_sha256: Sha256
-    """The plans must be of this scenario."""
+    scenario_sha256: Sha256 | None = None
+    """The plans must be of this scenario; without it any plan will do."""
+    inbox: str = "inbox"
+    """Folder of the files that have come for this node."""
     state: str = "state"
     """Folder of the journal and the objects."""
     clock: str | None = None
     """A run's clock.json; without it the node takes UTC from the plan's epoch at rate 1."""
     initial: str | None = None
     """Initial weights, put into the store at start; devices need them."""
-    initial_sha256: Sha256
+    initial_sha256: Sha256 | None = None
     link: Link
     operator: Operator
     bus: Bus | None = None
     journal: Journal = Journal()
     store: Store = Store()
-    fedmeld: FedMeld
-    task: Task
+    fedmeld: FedMeld | None = None
+    """Without it the node trains nothing: it sends, carries and receives files."""
+    task: Task | None = None
     gather: Gather = Gather()
+
+    @model_validator(mode="after")
+    def _whole(self) -> NodeConfig:
+        """What belongs together is there together."""
+        if self.fedmeld is not None:
+            if self.task is None or self.initial_sha256 is None:
+                raise ValueError("task, initial_sha256: must be set where there is [fedmeld]")
+            if self.no_plan:
+                raise ValueError("no_plan: must be false where there is [fedmeld], which serves by the plan")
+        return self
+
+    @property
+    def has_real_links(self) -> bool:
+        """Whether links carry or do not, whatever a plan says."""
+        return self.link.real or self.link.shaped is not None or self.no_plan
 
     def task_params(self, folder: Path) -> dict[str, Any]:
         """What a worker needs to construct the task; `folder` is where the configuration lies."""
+        assert self.fedmeld is not None and self.task is not None
         return {
             "spec": self.task.spec,
             "options": self.task.options,
@@ -172,12 +198,13 @@ class NodeConfig(_Table):
         """Those whose services the node has to know: a device its own, every other node all."""
         return tuple(
             Region(region.name, tuple(region.devices))
-            for region in self.fedmeld.regions
+            for region in (self.fedmeld.regions if self.fedmeld is not None else ())
             if self.kind != "device" or self.name in region.devices
         )
 
     def fedmeld_params(self, folder: Path) -> Params:
         table = self.fedmeld
+        assert table is not None and self.initial_sha256 is not None
         return Params(
             regions=tuple(Region(region.name, tuple(region.devices)) for region in table.regions),
             rounds=table.rounds,
@@ -192,10 +219,15 @@ class NodeConfig(_Table):
         )
 
 
-def load_config(path: Path, kind: str | None = None) -> NodeConfig:
-    """Read and validate the configuration of a node, of `kind` if one is named. Raises ConfigError."""
+def load_config(path: Path, kind: str | None = None, *, no_plan: bool = False) -> NodeConfig:
+    """Read and validate the configuration of a node, of `kind` if one is named. Raises ConfigError.
+
+    `no_plan` says so instead of the file.
+    """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+        if no_plan:
+            values["no_plan"] = True
         config = NodeConfig.model_validate(values)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
@@ -207,7 +239,8 @@ def load_config(path: Path, kind: str | None = None) -> NodeConfig:
         raise ConfigError(f"{path}: {first_error(error, NodeConfig)}") from None
     if kind is not None and config.kind != kind:
         raise ConfigError(f"{path}: kind: must be {kind!r} for this program, not {config.kind!r}")
-    if config.kind == "device" and config.name not in [d for r in config.fedmeld.regions for d in r.devices]:
+    regions = config.fedmeld.regions if config.fedmeld is not None else []
+    if regions and config.kind == "device" and config.name not in [d for r in regions for d in r.devices]:
         raise ConfigError(f"{path}: name: must be one of the devices in fedmeld.regions, not {config.name!r}")
     return config
 

@@ -20,21 +20,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from orbitrain.contacts.always import always_in_contact
 from orbitrain.contacts.compact import read_plan
 from orbitrain.contacts.contact import PlanError
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.core import Core
-from orbitrain.learning.outcome import JobError, JobResult
+from orbitrain.learning.outcome import JobError
 from orbitrain.machine import LocalProtocolError, Machine
+from orbitrain.protocols.bundles import ROLE, Custodian
 from orbitrain.roles import RegionServices
+from orbitrain.routes import PlanRoutes
 from orbitrain.runtime import clock as clocks
 from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock, ClockError, ClockFile
 from orbitrain.runtime.compute import Compute
 from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
 from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.driver import Driver
+from orbitrain.runtime.inbox import Inbox, Jobs
 from orbitrain.runtime.operator import OperatorDesk
 from orbitrain.runtime.plans import PlanShelf
+from orbitrain.runtime.sending import FileDesk
 from orbitrain.runtime.telemetry import Telemetry
 from orbitrain.transport.bus import Publisher
 from orbitrain.transport.rpc import (
@@ -72,7 +77,7 @@ class Node:
     """What the links follow, if that is not the plan believed."""
     journal: Journal
     blobs: BlobStore
-    compute: Compute
+    jobs: Jobs
     telemetry: Telemetry
 
     @property
@@ -85,6 +90,19 @@ class Node:
         services = RegionServices(self.plan, self.config.regions())
         self.plans.ask(services.prepare)
         return services
+
+    def custodian(self) -> Custodian:
+        """Who keeps its bundles; what it asks of the plan follows the plan's updates."""
+        routes = plan_routes(self.config, self.plan)
+        self.plans.ask(routes.prepare)
+        return Custodian(self.config.name, routes)
+
+
+def plan_routes(config: NodeConfig, plan: ContactPlan) -> PlanRoutes:
+    """Of a node's bundles. Modelled links keep to the plan's time; a clock errs over real ones."""
+    error_s = config.link.clock_error_s if config.has_real_links and not config.no_plan else 0.0
+    edges = round(config.link.acquisition_s * SECOND_NS), round(error_s * SECOND_NS)
+    return PlanRoutes(plan, config.name, *edges)
 
 
 class Duty:
@@ -115,9 +133,13 @@ def main(composition: Composition) -> int:
         prog=f"{composition.kind}-node", description=f"An orbitrain {composition.kind} node."
     )
     parser.add_argument("--config", required=True, type=Path, help="the node's TOML file")
-    path: Path = parser.parse_args().config
+    parser.add_argument(
+        "--no-plan", action="store_true", help="always in contact with its peers, as far as links carry"
+    )
+    arguments = parser.parse_args()
+    path: Path = arguments.config
     try:
-        config = load_config(path, composition.kind)
+        config = load_config(path, composition.kind, no_plan=arguments.no_plan)
         return asyncio.run(_serve(composition, config, path))
     except (ConfigError, ClockError, StoreError, AddressInUse, InsecureAddress, InvalidAddress) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
@@ -145,10 +167,10 @@ def _load_plan(config: NodeConfig, path: Path, name: str) -> ContactPlan:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except PlanError as error:
         raise ConfigError(f"{file}: {error}") from None
-    if plan.scenario_sha256 != config.scenario_sha256:
+    if config.scenario_sha256 not in (None, plan.scenario_sha256):
         raise ConfigError(
             f"{file}: scenario_sha256: is the plan of another scenario "
-            f"({plan.scenario_sha256[:12]}, not {config.scenario_sha256[:12]})"
+            f"({plan.scenario_sha256[:12]}, not {(config.scenario_sha256 or '')[:12]})"
         )
     if plan.for_node not in (None, config.name):
         raise ConfigError(f"{file}: for_node: is the slice for {plan.for_node}, this node is {config.name}")
@@ -160,7 +182,7 @@ def _nodes_known(config: NodeConfig, plan: ContactPlan) -> None:
     known = {node.name: node.kind for node in plan.nodes}
     # A slice need not speak of a peer that only turns up unannounced, nor of other regions' devices.
     peers = config.link.peers if plan.for_node is None else ()
-    regions = config.fedmeld.regions if plan.for_node is None else config.regions()
+    regions = config.fedmeld.regions if plan.for_node is None and config.fedmeld else config.regions()
     for name in [config.name, *peers, *(device for region in regions for device in region.devices)]:
         if name not in known:
             raise ValueError(f"{name!r} is not a node of the plan")
@@ -176,6 +198,8 @@ def _prepare(config: NodeConfig, plan: ContactPlan) -> Callable[[], None]:
 
 def load_plans(config: NodeConfig, path: Path) -> tuple[ContactPlan, ContactPlan | None]:
     """The configured plan, and the true one where there is one. Raises ConfigError."""
+    if config.no_plan:
+        return always_in_contact(config.name, config.kind, config.link.peers), None
     plan = _load_plan(config, path, config.plan)
     try:
         _nodes_known(config, plan)
@@ -195,7 +219,7 @@ def load_plans(config: NodeConfig, path: Path) -> tuple[ContactPlan, ContactPlan
 def _preload(config: NodeConfig, folder: Path, blobs: BlobStore) -> list[str]:
     """Put the initial weights into the store. Raises ConfigError."""
     if config.initial is None:
-        if config.kind == "device":
+        if config.kind == "device" and config.fedmeld is not None:
             raise ConfigError(f"{config.name}: initial: a device needs the file of initial weights")
         return []
     file = folder / config.initial
@@ -231,24 +255,32 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
         journal = stack.enter_context(Journal(journal_path(state), config.journal.sync))
         preloaded = _preload(config, folder, blobs)
         compute, telemetry = Compute(), Telemetry(config.name, publisher)
+        jobs = Inbox(folder / config.inbox, compute)
         durable = journal.load()
         plans = PlanShelf(state / "plans", plan, durable.committed_ns)
         plans.ask(partial(_prepare, config))
-        node = Node(config, folder, plans, truth, journal, blobs, compute, telemetry)
+        node = Node(config, folder, plans, truth, journal, blobs, jobs, telemetry)
         try:
-            core = Core(config.name, composition.machines(node), durable, blobs.size)
+            machines = dict(composition.machines(node)) if config.fedmeld is not None else {}
+            machines[ROLE] = node.custodian()
+            core = Core(config.name, machines, durable, blobs.size)
         except LocalProtocolError as error:
             raise ConfigError(f"{state}: {error}") from None
         plans.open()
         life = _Life(node, core, preloaded, durable.committed_ns, _Stopping())
-        warm = asyncio.create_task(
-            compute.run("warm", composition.warm(node), {}, blobs.scratch / "warm"), name="warm"
-        )
+        warm = asyncio.create_task(_warmed(composition, node, compute), name="warm")
+        duty = composition.duty if config.fedmeld is not None else None
         try:
-            return await life.live(composition.duty(node) if composition.duty else Duty(), path, warm)
+            return await life.live(duty(node) if duty is not None else Duty(), path, warm)
         finally:
             await compute.close()
             await asyncio.gather(warm, return_exceptions=True)
+
+
+async def _warmed(composition: Composition, node: Node, compute: Compute) -> None:
+    """The worker has what it needs. A node that trains nothing has none until a job comes."""
+    if node.config.fedmeld is not None:
+        await compute.run("warm", composition.warm(node), {}, node.blobs.scratch / "warm")
 
 
 class _Stopping:
@@ -282,7 +314,7 @@ class _Life:
         self._stopping = stopping
         self._stepping: asyncio.Task[None] | None = None
 
-    async def live(self, duty: Duty, path: Path, warm: asyncio.Task[JobResult]) -> int:
+    async def live(self, duty: Duty, path: Path, warm: asyncio.Task[None]) -> int:
         node = self._node
         with ThreadPoolExecutor(1, "disk") as disk:
             self._disk = disk
@@ -311,11 +343,11 @@ class _Life:
             node.plans,
             clock,
             (node.journal, node.blobs),
-            node.compute,
+            node.jobs,
             node.telemetry,
             self._disk,
             node.truth,
-            shaped is not None,
+            config.has_real_links,
         )
         self._driver = driver
         driver.reception.peers = {*config.link.peers, *driver.links.neighbours(config.name)}
@@ -325,7 +357,7 @@ class _Life:
         self._stepping = asyncio.create_task(
             driver.run(config.link.peers, times, self._preloaded, self._committed_ns)
         )
-        desk.opened(clock, driver.wake, self._drained, driver.transfers)
+        desk.opened(clock, driver.wake, self._drained, driver.transfers, FileDesk(driver))
         aside = [asyncio.create_task(duty.run(clock)), asyncio.create_task(self._sample(driver, clock))]
         watched: set[asyncio.Task[object]] = {self._stepping, stopped, *aside}
         try:
@@ -348,7 +380,7 @@ class _Life:
     async def _on_disk(self, work: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work, *arguments)
 
-    async def _start_clock(self, path: Path, warm: asyncio.Task[JobResult]) -> Clock:
+    async def _start_clock(self, path: Path, warm: asyncio.Task[None]) -> Clock:
         """The run's clock once the run starts it, or UTC for a node of its own.
 
         Time does not begin before the worker is warm; a node that comes back into a run does not wait for it.

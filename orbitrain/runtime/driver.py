@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -23,10 +23,19 @@ from orbitrain.contacts.plan import ContactPlan
 from orbitrain.core import Arrival, Core, Event, Job, Step
 from orbitrain.flights import believed_end_ns
 from orbitrain.learning.outcome import JobError, JobResult
-from orbitrain.machine import ContactStarted, Digest, JobDone, JobFailed, PlanUpdated, Severity
+from orbitrain.machine import (
+    CommandReceived,
+    ContactStarted,
+    Digest,
+    JobDone,
+    JobFailed,
+    PlanUpdated,
+    Severity,
+)
+from orbitrain.protocols.bundles import ROLE as BUNDLES
 from orbitrain.runtime.clock import SECOND_NS, Clock
-from orbitrain.runtime.compute import Compute
 from orbitrain.runtime.contacts import Contacts, Times
+from orbitrain.runtime.inbox import Jobs
 from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.reception import Reception
 from orbitrain.runtime.shaped import ShapedContacts
@@ -49,7 +58,7 @@ class Driver:
         plans: PlanShelf,
         clock: Clock,
         stores: tuple[Journal, BlobStore],
-        compute: Compute,
+        jobs: Jobs,
         telemetry: Telemetry,
         disk: ThreadPoolExecutor,
         truth: ContactPlan | None = None,
@@ -68,7 +77,7 @@ class Driver:
         self.boot_ns = 0
         self._plans = plans
         self._journal, self.blobs = stores
-        self._compute = compute
+        self._runs = jobs
         self._disk = disk
         self._inbox: list[Arrival] = []
         self._news = asyncio.Event()
@@ -81,6 +90,8 @@ class Driver:
         self._unnamed: set[Digest] = set()
         self._latest_ns = 0
         self._failure: BaseException | None = None
+        self._commands: dict[int, asyncio.Future[list[Event]]] = {}
+        """Commands that wait for their commit, by their arrival's sequence."""
         self.lacking: dict[tuple[str, Digest], int] = {}
         """Bytes that a peer is known to lack of an object, for the operator."""
         self.reception = Reception(self)
@@ -123,6 +134,8 @@ class Driver:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.reception.close()
+        for answer in self._commands.values():
+            answer.cancel()
 
     def spawn(self, work: Any) -> asyncio.Task[None]:
         """A task whose failure ends the node."""
@@ -213,6 +226,7 @@ class Driver:
         step.events += notes
         await self.on_disk(self._journal.commit, step, self.core.reported)
         self._act(step)
+        self._answer_commands(batch, step)
 
     def _replan(self, due_ns: int) -> list[Arrival]:
         """Take up the updates of the plan whose instant has come: inputs of a step see the new plan."""
@@ -279,6 +293,22 @@ class Driver:
             self.note("overrun", Severity.ACTIVITY_LO, fields)
         self.take(arrival)
 
+    async def command(self, role: str, command: CommandReceived) -> list[Event]:
+        """Give a machine a command; once it is committed, the event reports of that machine in that step."""
+        self._sequence += 1
+        answer: asyncio.Future[list[Event]] = asyncio.get_running_loop().create_future()
+        self._commands[self._sequence] = answer
+        now_ns = max(self.clock.now_ns(), self._latest_ns)
+        self.take(Arrival(now_ns, "", 0, self._sequence, role, command))
+        return await answer
+
+    def _answer_commands(self, batch: Iterable[Arrival], step: Step) -> None:
+        for arrival in batch:
+            if isinstance(arrival.item, CommandReceived):
+                answer = self._commands.pop(arrival.sequence, None)
+                if answer is not None and not answer.done():
+                    answer.set_result([event for event in step.events if event.role == arrival.role])
+
     def note(self, kind: str, severity: Severity, fields: Mapping[str, Any]) -> None:
         """An event report of the driver's own, committed with the next step."""
         self._notes.append(Event(max(self.clock.now_ns(), self._latest_ns), "", severity, kind, dict(fields)))
@@ -290,7 +320,7 @@ class Driver:
             self.plan,
             self.core.node,
             max(self.clock.now_ns(), self._latest_ns),
-            outgoing(self.core.outbox, self.lacking),
+            outgoing(self.core.outbox, self.lacking, self.core.state_of(BUNDLES)),
             incoming(self.blobs.parts(), self.blobs.letters()),
         )
 
@@ -333,7 +363,7 @@ class Driver:
         item: JobDone | JobFailed
         try:
             inputs = {name: self.blobs.path(digest) for name, digest in job.objects.items()}
-            done: JobResult = await self._compute.run(job.kind, job.params, inputs, folder)
+            done: JobResult = await self._runs.run(job.kind, job.params, inputs, folder)
             outputs = {name: await self._adopt(path) for name, path in sorted(done.outputs.items())}
             item = JobDone(job.job, done.result, outputs)
             self.telemetry.job(job.kind, done.seconds)

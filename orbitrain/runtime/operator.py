@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from orbitrain.contacts.compact import read_plan
@@ -11,6 +12,7 @@ from orbitrain.contacts.contact import PlanError
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.runtime.clock import SECOND_NS, Clock
 from orbitrain.runtime.plans import PlanRefused, PlanShelf
+from orbitrain.runtime.sending import FileDesk
 from orbitrain.transport.rpc import Refusal
 from orbitrain.transport.store.journal import Journal
 from orbitrain.v1 import operator_pb2 as wire
@@ -41,6 +43,7 @@ class OperatorDesk:
         self._wake: Callable[[], None] = lambda: None
         self._stop: Callable[[], Awaitable[int]] | None = None
         self._transfers: Callable[[], wire.TransferList] | None = None
+        self._files: FileDesk | None = None
 
     def opened(
         self,
@@ -48,10 +51,12 @@ class OperatorDesk:
         wake: Callable[[], None],
         stop: Callable[[], Awaitable[int]],
         transfers: Callable[[], wire.TransferList],
+        files: FileDesk | None = None,
     ) -> None:
         """The clock runs. `wake` has the node look when it steps next; `stop` ends its steps and returns the
-        time of the last commit; `transfers` lists what is under way."""
+        time of the last commit; `transfers` lists what is under way; `files` takes those to be sent."""
         self._clock, self._wake, self._stop, self._transfers = clock, wake, stop, transfers
+        self._files = files
 
     async def read_journal(self, request: wire.ReadJournalRequest) -> wire.JournalPage:
         page: wire.JournalPage = await self._on_disk(
@@ -63,6 +68,16 @@ class OperatorDesk:
         if self._transfers is None:
             raise Refusal("the clock has not started")
         return self._transfers()
+
+    def admit_file(self, order: wire.SendOrder, size: int) -> None:
+        if self._files is None:
+            raise Refusal("the clock has not started")
+        self._files.admit(order, size)
+
+    async def send_file(self, order: wire.SendOrder, path: Path) -> wire.SendFileReply:
+        if self._files is None:
+            raise Refusal("the clock has not started")
+        return await self._files.take(order, path)
 
     async def drain(self) -> wire.DrainReply:
         if self._stop is None:

@@ -103,12 +103,44 @@ class UpdatePlanReply(_message.Message):
     sha256: str
     def __init__(self, accepted: _Optional[bool] = ..., reason: _Optional[str] = ..., at_ns: _Optional[int] = ..., revision: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
+class FilePiece(_message.Message):
+    __slots__ = ("order", "size", "data")
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    order: SendOrder
+    size: int
+    data: bytes
+    def __init__(self, order: _Optional[_Union[SendOrder, _Mapping]] = ..., size: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class SendOrder(_message.Message):
+    __slots__ = ("destination", "name", "lane", "expires_in_ns", "token")
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_IN_NS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    destination: str
+    name: str
+    lane: int
+    expires_in_ns: int
+    token: str
+    def __init__(self, destination: _Optional[str] = ..., name: _Optional[str] = ..., lane: _Optional[int] = ..., expires_in_ns: _Optional[int] = ..., token: _Optional[str] = ...) -> None: ...
+
+class SendFileReply(_message.Message):
+    __slots__ = ("bundle", "refused")
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    bundle: str
+    refused: str
+    def __init__(self, bundle: _Optional[str] = ..., refused: _Optional[str] = ...) -> None: ...
+
 class ListTransfersRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Transfer(_message.Message):
-    __slots__ = ("outgoing", "peer", "role", "lane", "key", "digest", "size", "done", "expires_at_ns", "contact_start_ns", "contact_end_ns")
+    __slots__ = ("outgoing", "peer", "role", "lane", "key", "digest", "size", "done", "expires_at_ns", "contact_start_ns", "contact_end_ns", "destination")
     OUTGOING_FIELD_NUMBER: _ClassVar[int]
     PEER_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +152,7 @@ class Transfer(_message.Message):
     EXPIRES_AT_NS_FIELD_NUMBER: _ClassVar[int]
     CONTACT_START_NS_FIELD_NUMBER: _ClassVar[int]
     CONTACT_END_NS_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
     outgoing: bool
     peer: str
     role: str
@@ -131,7 +164,8 @@ class Transfer(_message.Message):
     expires_at_ns: int
     contact_start_ns: int
     contact_end_ns: int
-    def __init__(self, outgoing: _Optional[bool] = ..., peer: _Optional[str] = ..., role: _Optional[str] = ..., lane: _Optional[int] = ..., key: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., done: _Optional[int] = ..., expires_at_ns: _Optional[int] = ..., contact_start_ns: _Optional[int] = ..., contact_end_ns: _Optional[int] = ...) -> None: ...
+    destination: str
+    def __init__(self, outgoing: _Optional[bool] = ..., peer: _Optional[str] = ..., role: _Optional[str] = ..., lane: _Optional[int] = ..., key: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., done: _Optional[int] = ..., expires_at_ns: _Optional[int] = ..., contact_start_ns: _Optional[int] = ..., contact_end_ns: _Optional[int] = ..., destination: _Optional[str] = ...) -> None: ...
 
 class TransferList(_message.Message):
     __slots__ = ("now_ns", "transfers")

@@ -65,6 +65,11 @@ class OperatorStub:
                 request_serializer=orbitrain_dot_v1_dot_operator__pb2.ListTransfersRequest.SerializeToString,
                 response_deserializer=orbitrain_dot_v1_dot_operator__pb2.TransferList.FromString,
                 _registered_method=True)
+        self.SendFile = channel.stream_unary(
+                '/orbitrain.v1.Operator/SendFile',
+                request_serializer=orbitrain_dot_v1_dot_operator__pb2.FilePiece.SerializeToString,
+                response_deserializer=orbitrain_dot_v1_dot_operator__pb2.SendFileReply.FromString,
+                _registered_method=True)
 
 
 class OperatorServicer:
@@ -113,6 +118,14 @@ class OperatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SendFile(self, request_iterator, context):
+        """Queues a file for another node, durable before it is answered: from then on this node has custody of it.
+        One that cannot be taken is answered with `refused`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +158,11 @@ def add_OperatorServicer_to_server(servicer, server):
                     servicer.ListTransfers,
                     request_deserializer=orbitrain_dot_v1_dot_operator__pb2.ListTransfersRequest.FromString,
                     response_serializer=orbitrain_dot_v1_dot_operator__pb2.TransferList.SerializeToString,
+            ),
+            'SendFile': grpc.stream_unary_rpc_method_handler(
+                    servicer.SendFile,
+                    request_deserializer=orbitrain_dot_v1_dot_operator__pb2.FilePiece.FromString,
+                    response_serializer=orbitrain_dot_v1_dot_operator__pb2.SendFileReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -309,6 +327,33 @@ class Operator:
             '/orbitrain.v1.Operator/ListTransfers',
             orbitrain_dot_v1_dot_operator__pb2.ListTransfersRequest.SerializeToString,
             orbitrain_dot_v1_dot_operator__pb2.TransferList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendFile(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/orbitrain.v1.Operator/SendFile',
+            orbitrain_dot_v1_dot_operator__pb2.FilePiece.SerializeToString,
+            orbitrain_dot_v1_dot_operator__pb2.SendFileReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -20,11 +20,12 @@ is another one. There is one copy, so that two cannot arrive; a bundle carries t
 is never routed to, nor accepted by, one that has had it, so it cannot go round.
 """
 
-from orbitrain.protocols.bundles.custodian import ROLE, Custodian, Leg, Routes, bundles_held
+from orbitrain.protocols.bundles.custodian import INBOX_JOB, ROLE, Custodian, Leg, Routes, bundles_held
 from orbitrain.protocols.bundles.order import COMMAND, PRIORITIES, Order, OrderError, order_of
 
 __all__ = [
     "COMMAND",
+    "INBOX_JOB",
     "PRIORITIES",
     "ROLE",
     "Custodian",

@@ -51,17 +51,17 @@ HOPS_MAX: Final = 32
 """Custodians of one bundle: more than the planes of any constellation that it could cross."""
 
 KNOWN_MAX: Final = 1_024
-"""Bundles that a node remembers to have accepted. Only a repeat after so many is not known for one, and there
-is one copy of a bundle, which does not come to the same node twice."""
-
-NAME_CHARACTERS_MAX: Final = 128
-"""Longest name of a node, as on the link."""
+"""Bundles and orders that a node remembers to have accepted. Only a repeat after so many is not known for one,
+and there is one copy of a bundle, which does not come to the same node twice."""
 
 RETRY_NS: Final = 60_000_000_000
 """Scenario time until a file is put into the inbox again where that failed: a full disk is not soon empty."""
 
 DUPLICATE: Final = "duplicate"
 """A refusal that says that the receiver has had the bundle."""
+
+_NODE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+"""A node's name: that of a bundle's source becomes a folder's."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -134,7 +134,8 @@ class Custodian:
 
     def snapshot(self) -> tuple[bytes, frozenset[Digest]]:
         state = self._state
-        named = {each.bundle.digest for each in (*state.held, *state.arrived)}
+        named = {held.bundle.digest for held in state.held}
+        named |= {arrived.bundle.digest for arrived in state.arrived}
         return state.SerializeToString(deterministic=True), frozenset(named)
 
     def restore(self, state: bytes, schema: int) -> None:
@@ -179,6 +180,9 @@ class Custodian:
         except (OrderError, ValueError) as error:
             return [Report("bundle_refused", Severity.WARNING_LO, {"reason": str(error)})]
         state = self._state
+        token = f"order {str(command.arguments.get('token', ''))[:64]}"
+        if any(known.id == token for known in state.known):
+            return [Report("bundle_queued_before", Severity.ACTIVITY_LO, {"bundle": token})]
         wrong = None
         if not self._routes.knows(order.destination):
             wrong = f"{order.destination[:64]!r} is not a node of the plan"
@@ -199,11 +203,13 @@ class Custodian:
             lane=int(order.lane),
             expires_at_ns=order.expires_at_ns,
         )
+        if command.arguments.get("token"):
+            self._know(token, NEVER_NS, now_ns)
         return self._taken(bundle, "bundle_queued", now_ns)
 
     def _taken(self, bundle: wire.Bundle, kind: str, now_ns: int) -> list[Action]:
         """It is in this node's custody from now on."""
-        self._know(bundle, now_ns)
+        self._know(identity(bundle), bundle.expires_at_ns, now_ns)
         report = Report(kind, Severity.ACTIVITY_HI, _told(bundle))
         if bundle.destination == self._name:
             arrived = self._state.arrived.add(bundle=bundle)
@@ -238,19 +244,19 @@ class Custodian:
         if bundle.custodians[-1] != source or bundle.custodians[0] != bundle.source:
             raise RemoteProtocolError("custodians: must begin with its source and end with its sender")
         names = (bundle.source, bundle.destination, *bundle.custodians)
-        if not all(1 <= len(name) <= NAME_CHARACTERS_MAX for name in names):
-            raise RemoteProtocolError(f"a node's name has 1 to {NAME_CHARACTERS_MAX} characters")
+        if not all(_NODE.fullmatch(name) for name in names):
+            raise RemoteProtocolError("a name of a node is none")
         wrong = why_no_name(bundle.name)
         if wrong is not None:
             raise RemoteProtocolError(f"name: {wrong}")
         if bundle.lane not in tuple(PRIORITIES.values()) or bundle.size < 0 or bundle.created_ns < 0:
             raise RemoteProtocolError("lane, size or created_ns is of no bundle")
 
-    def _know(self, bundle: wire.Bundle, now_ns: int) -> None:
-        known = [each for each in self._state.known if each.expires_at_ns > now_ns][1 - KNOWN_MAX :]
+    def _know(self, known: str, expires_at_ns: int, now_ns: int) -> None:
+        kept = [each for each in self._state.known if each.expires_at_ns > now_ns][1 - KNOWN_MAX :]
         del self._state.known[:]
-        self._state.known.extend(known)
-        self._state.known.add(id=identity(bundle), expires_at_ns=bundle.expires_at_ns)
+        self._state.known.extend(kept)
+        self._state.known.add(id=known, expires_at_ns=expires_at_ns)
 
     # ------------------------------------------------------------------------------ going out
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from itertools import count
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -15,6 +17,7 @@ from orbitrain.transport.objects import CHUNK_BYTES_MAX
 from orbitrain.transport.rpc.channel import (
     CHUNK_BYTES_DEFAULT,
     Client,
+    LinkDown,
     PeerRefused,
     Refusal,
     Rejection,
@@ -22,8 +25,9 @@ from orbitrain.transport.rpc.channel import (
     chunks,
     one_line,
 )
+from orbitrain.transport.rpc.files import pieces, received
 from orbitrain.transport.store.blobs import OBJECT_BYTES_MAX, BlobStore, is_digest
-from orbitrain.transport.store.errors import DigestMismatch, ObjectTooLarge, OutOfBounds
+from orbitrain.transport.store.errors import DigestMismatch, ObjectTooLarge, OutOfBounds, StorageFull
 from orbitrain.transport.store.journal import PAGE_ROWS_MAX
 from orbitrain.v1 import link_pb2, operator_pb2, operator_pb2_grpc
 
@@ -50,6 +54,15 @@ class OperatorHandler(Protocol):
         """The bytes of a plan's file, whole, to be believed from `at_ns` on."""
         ...
 
+    def admit_file(self, order: operator_pb2.SendOrder, size: int) -> None:
+        """Asked before a file of so many bytes is taken."""
+        ...
+
+    async def send_file(self, order: operator_pb2.SendOrder, path: Path) -> operator_pb2.SendFileReply:
+        """A file of this file system, whole and synced, that is no longer needed where it is. Raises
+        StoreError."""
+        ...
+
 
 async def _answer(answer: Awaitable[_Reply], context: Any) -> _Reply:
     try:
@@ -65,6 +78,7 @@ class _Servicer(operator_pb2_grpc.OperatorServicer):
         self._handler = handler
         self._blobs = blobs
         self._receiving = False
+        self._files = count(1)
 
     async def ReadJournal(
         self, request: operator_pb2.ReadJournalRequest, context: Any
@@ -106,6 +120,24 @@ class _Servicer(operator_pb2_grpc.OperatorServicer):
             code, reason = error.code, error.reason
         finally:
             self._receiving = False
+        await context.abort(code, reason)
+        raise AssertionError("abort does not return")
+
+    async def SendFile(
+        self, requests: AsyncIterator[operator_pb2.FilePiece], context: Any
+    ) -> operator_pb2.SendFileReply:
+        path = self._blobs.scratch / f"file-{next(self._files)}"
+        try:
+            order = await received(requests, path, self._handler.admit_file)
+            return await self._handler.send_file(order, path)
+        except Rejection as error:
+            code, reason = error.code, error.reason
+        except Refusal as error:
+            code, reason = grpc.StatusCode.PERMISSION_DENIED, one_line(str(error))
+        except (StorageFull, ObjectTooLarge) as error:
+            code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, one_line(str(error))
+        finally:
+            path.unlink(missing_ok=True)
         await context.abort(code, reason)
         raise AssertionError("abort does not return")
 
@@ -225,6 +257,35 @@ class OperatorClient(Client):
             self._stub.ListTransfers, operator_pb2.ListTransfersRequest(), timeout_s
         )
         return reply
+
+    async def send_file(
+        self, order: operator_pb2.SendOrder, path: Path, size: int
+    ) -> operator_pb2.SendFileReply:
+        """Queue a file at the node, however long it takes to hand over. A reply may have `refused`.
+
+        Raises OSError for a file that cannot be read.
+        """
+        wrong: list[OSError] = []
+
+        def read() -> Iterator[operator_pb2.FilePiece]:
+            try:
+                for piece in pieces(order, path, size):
+                    self.traffic.sent(piece)
+                    yield piece
+            except OSError as error:  # gRPC would say only that the call was cancelled
+                wrong.append(error)
+                raise
+
+        try:
+            async with self._failures():
+                self.traffic.call()
+                reply: operator_pb2.SendFileReply = await self._stub.SendFile(read())
+                self.traffic.received(reply)
+                return reply
+        except (LinkDown, asyncio.CancelledError):
+            if wrong:
+                raise wrong[0] from None
+            raise
 
     async def update_plan(self, at_ns: int, data: bytes, timeout_s: float) -> operator_pb2.UpdatePlanReply:
         """Give the node a plan's file, to be believed from scenario time `at_ns` (1 or more) on.

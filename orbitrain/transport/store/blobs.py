@@ -188,6 +188,10 @@ class BlobStore:
 
     # ------------------------------------------------------------------------------------- adding
 
+    def check_whole(self, size: int) -> None:
+        """Raises ObjectTooLarge and StorageFull where `adopt` would, for an object of so many bytes."""
+        self._check_room(size)
+
     def put(self, data: bytes) -> Digest:
         """Keep these bytes; durable on return. Raises ObjectTooLarge, StorageFull."""
         with self._lock:

@@ -34,7 +34,7 @@ def test_a_letter_is_shown_with_what_its_peer_is_known_to_have() -> None:
         letter(4),
         letter(5, ("x", 100), cancelled=Fate.WITHDRAWN),
     ]
-    rows = list(outgoing(letters, {("b", "x"): 30, ("b", "y"): 0, ("c", "z"): 1}))
+    rows = list(outgoing(letters, {("b", "x"): 30, ("b", "y"): 0, ("c", "z"): 1}, b""))
     assert [(one.key, one.size, one.done) for one in rows] == [
         ("k1", 150, 120),
         ("k2", 100, 70),
@@ -56,9 +56,9 @@ def test_a_partial_object_is_shown_for_every_letter_that_waits_for_it_or_for_non
 
 
 def test_each_waits_for_the_contact_that_goes_on_or_comes_next() -> None:
-    rows = list(outgoing([letter(1, ("x", 1))], {}))
+    rows = list(outgoing([letter(1, ("x", 1))], {}, b""))
     for now_s, contact in ((5, (10, 20)), (15, (10, 20)), (20, (30, 40)), (40, (0, 0))):
         (one,) = listed(plan((10, 20), (30, 40)), "a", now_s * SECOND_NS, rows, ()).transfers
         found = (one.contact_start_ns // SECOND_NS, one.contact_end_ns // SECOND_NS)
         assert found == contact, now_s
-        rows = list(outgoing([letter(1, ("x", 1))], {}))
+        rows = list(outgoing([letter(1, ("x", 1))], {}, b""))
