@@ -29,11 +29,13 @@ class Flight:
     answered_ns: int
 
 
-def flight(contact: Contact, start_ns: int, size_bytes: int, handling_ns: int) -> Flight | None:
+def flight(
+    contact: Contact, start_ns: int, size_bytes: int, handling_ns: int, spare_ns: int = 0
+) -> Flight | None:
     """When a letter of `size_bytes` that starts now is there, and its answer back; None if it will not fit.
 
     `handling_ns` is the modelled time for a node to take in a letter or an answer, beside what the link
-    takes. The answer must be back before loss of signal: what will not fit is not begun.
+    takes. The answer must be back `spare_ns` before loss of signal: what will not fit is not begun.
     """
     sent_ns = contact.finish_ns(start_ns, size_bytes)
     if sent_ns is None:
@@ -41,16 +43,18 @@ def flight(contact: Contact, start_ns: int, size_bytes: int, handling_ns: int) -
     delay_ns = contact.delay_ns_at(sent_ns)
     arrives_ns = sent_ns + delay_ns + handling_ns
     answered_ns = arrives_ns + delay_ns + handling_ns
-    return None if answered_ns > contact.end_ns else Flight(sent_ns, arrives_ns, answered_ns)
+    return None if answered_ns + spare_ns > contact.end_ns else Flight(sent_ns, arrives_ns, answered_ns)
 
 
-def is_begun(believed: Contact | None, start_ns: int, size_bytes: int, handling_ns: int) -> bool:
+def is_begun(
+    believed: Contact | None, start_ns: int, size_bytes: int, handling_ns: int, spare_ns: int = 0
+) -> bool:
     """Whether a node in contact begins a letter, by what it believes.
 
-    `believed` is the contact in progress by its plan: the answer must be back before that ends. Without one
-    (the pass was not announced, or lasts longer than believed) nothing speaks against trying.
+    `believed` is the contact in progress by its plan: the answer must be back `spare_ns` before that ends.
+    Without one (the pass was not announced, or lasts longer than believed) nothing speaks against trying.
     """
-    return believed is None or flight(believed, start_ns, size_bytes, handling_ns) is not None
+    return believed is None or flight(believed, start_ns, size_bytes, handling_ns, spare_ns) is not None
 
 
 def reconsidered_ns(believed: Contact | None, end_ns: int) -> int | None:

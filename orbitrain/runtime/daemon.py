@@ -353,7 +353,8 @@ class _Life:
         driver.reception.peers = {*config.link.peers, *driver.links.neighbours(config.name)}
         link = LinkServer(config.link.listen, node.blobs, driver.reception, driver.reception.peers, shaped)
         await link.start()
-        times = Times(round(config.link.acquisition_s * SECOND_NS), round(config.link.message_s * SECOND_NS))
+        link_times = (config.link.acquisition_s, config.link.message_s, config.link.clock_error_s)
+        times = Times(*(round(each_s * SECOND_NS) for each_s in link_times))
         self._stepping = asyncio.create_task(
             driver.run(config.link.peers, times, self._preloaded, self._committed_ns)
         )

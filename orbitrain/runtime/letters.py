@@ -21,7 +21,7 @@ FROM_WIRE = {value: outcome for outcome, value in OUTCOMES.items()}
 
 
 def written(letter: Letter, core: Core, due_ns: int) -> wire.Letter:
-    """A letter of this node as it travels, due at its receiver at `due_ns`."""
+    """A letter of this node as it travels, due at its receiver at `due_ns`; over real links, sent then."""
     return wire.Letter(
         source=core.node,
         incarnation=core.incarnation,

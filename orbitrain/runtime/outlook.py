@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from orbitrain.contacts.always import EPOCH as ALWAYS_EPOCH
 from orbitrain.contacts.contact import Contact
 from orbitrain.contacts.plan import ContactPlan, Window
 from orbitrain.runtime.clock import SECOND_NS
@@ -50,9 +51,11 @@ _CLASSES: Final = {
 class Outlook:
     """Asks the plan that the driver believes; `relink` when that is another one."""
 
-    def __init__(self, driver: Driver, acquisition_ns: int) -> None:
+    def __init__(self, driver: Driver, acquisition_ns: int, clock_error_ns: int) -> None:
+        """`clock_error_ns` is how far the node's clock may be off."""
         self._driver = driver
         self._acquisition_ns = acquisition_ns
+        self.clock_error_ns = clock_error_ns
         self._windows: dict[str, tuple[Window, ...]] = {}
         self._roads: dict[str, Road] = {}
         self._relinked_ns = 0
@@ -106,6 +109,11 @@ class Outlook:
         if found is None:
             found = self._roads[peer] = Road.of(self._driver.plan, self._driver.core.node, peer)
         return found
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether a plan says what links are like; else it is to be measured."""
+        return self._driver.plan.epoch != ALWAYS_EPOCH
 
     def trip_wall_s(self, peer: str, nbytes: int) -> float:
         """Wall seconds there and back, with so many bytes in all."""

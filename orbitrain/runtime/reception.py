@@ -110,9 +110,9 @@ class Reception:
         driver.blobs.collect_partial(driver.blobs.expected(now_ns, linger_ns=0))
 
     def settles(self, letter: wire.Letter) -> bool:
-        """Cancelled, or expired by the time it is due."""
-        due_ns = self._driver.clock.now_ns() if self._driver.shaped else letter.due_ns
-        return bool(letter.cancelled) or letter.expires_at_ns <= due_ns
+        """Cancelled, or expired by the time it is due; over real links its sender's clock says so, as it has
+        said to the sender."""
+        return bool(letter.cancelled) or letter.expires_at_ns <= letter.due_ns
 
     async def deliver(self, letter: wire.Letter) -> wire.Receipt:
         """Answered once the step that consumed the letter is committed."""
@@ -161,7 +161,7 @@ class Reception:
         item = None
         if letter.cancelled:
             mark = replace(mark, outcome=Outcome.CANCELLED)
-        elif letter.expires_at_ns <= due_ns:
+        elif letter.expires_at_ns <= letter.due_ns:
             mark = replace(mark, outcome=Outcome.EXPIRED)
         else:
             digests = tuple(name.digest for name in letter.objects)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 from orbitrain.contacts.plan import Window
 from orbitrain.core import Arrival
 from orbitrain.machine import NEVER_NS, ContactEnded, ContactStarted, Severity
-from orbitrain.runtime.clock import SECOND_NS
+from orbitrain.runtime.clock import SECOND_NS, wall_s
+from orbitrain.runtime.clock_watch import ClockWatch
 from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.letters import RETRY_S
 from orbitrain.runtime.outlook import Outlook
@@ -50,6 +51,10 @@ PING_EVERY_S: Final = 0.5
 PING_WAIT_S: Final = 0.5
 """Wall seconds between pings in contact, and for an answer beyond what the link itself takes."""
 
+STALE_MISSES: Final = 2
+"""So many in a row, and then an answer: the link was down, and the connection of transfers waits to repeat
+itself, for twice as long each time. It is given up for a fresh one."""
+
 MISSES_MAX: Final = 4
 """Pings in a row without an answer that end a contact of which the plan does not say that it has ended, some
 two to four wall seconds; where it says so, one is enough."""
@@ -63,9 +68,12 @@ class ShapedContacts:
         self._peers: dict[str, Peer] = {}
         self._calls: dict[str, asyncio.Event] = {}
         self._met_ns: dict[str, int] = {}
+        self._trips_s: dict[str, float] = {}
+        """The shortest wall seconds there and back that were measured, by peer."""
 
     def begin(self, addresses: Mapping[str, str], times: Times) -> None:
-        self._outlook = Outlook(self._driver, times.acquisition_ns)
+        self._outlook = Outlook(self._driver, times.acquisition_ns, times.clock_error_ns)
+        self._clocks = ClockWatch(self._driver, times.clock_error_ns)
         self._transfers = Transfers(self._driver, self._outlook, times.handling_ns, self.reborn)
         self._probe_s = max(PROBE_S / self._driver.clock.rate, PROBE_WALL_S, len(addresses) / PROBES_PER_S)
         for number, (peer, address) in enumerate(sorted(addresses.items())):
@@ -127,7 +135,7 @@ class ShapedContacts:
                 sought, tries = window, 0
             tries += 1
             patient = window is None or tries % PATIENT_EVERY == 0
-            wait_s = (PATIENT_S if patient else KNOCK_S) + self._outlook.trip_wall_s(peer, 200)
+            wait_s = (PATIENT_S if patient else KNOCK_S) + self._trip_s(peer, 200)
             begun_ns = self._outlook.now_ns()
             if window is None:
                 wait_s = min(wait_s, self._outlook.opens_wall_s(peer))
@@ -173,8 +181,23 @@ class ShapedContacts:
             now_ns=driver.clock.now_ns(),
         )
 
+    def _trip_s(self, peer: str, nbytes: int) -> float:
+        """Wall seconds there and back: what the plan says; without one what was measured, once it was."""
+        if not self._outlook.is_planned and peer in self._trips_s:
+            return self._trips_s[peer]
+        return self._outlook.trip_wall_s(peer, nbytes)
+
     def _ping_wait_s(self, peer: str) -> float:
-        return PING_WAIT_S + 3 * self._outlook.trip_wall_s(peer, PING_BYTES)
+        return PING_WAIT_S + 3 * self._trip_s(peer, PING_BYTES)
+
+    async def _ping(self, peer: str, client: LinkClient) -> wire.PingReply:
+        """Raises LinkDown and PeerRefused."""
+        sent_ns, begun_s = self._outlook.now_ns(), wall_s()
+        reply = await client.ping(self._ping_request(), self._ping_wait_s(peer))
+        took_s = wall_s() - begun_s
+        self._trips_s[peer] = min(took_s, self._trips_s.get(peer, took_s))
+        self._clocks.heard(peer, reply.now_ns, sent_ns, self._outlook.now_ns())
+        return reply
 
     async def _first_ping(self, peer: str, address: str, window: Window | None) -> Peer | None:
         """Something listens there: whether it is the peer."""
@@ -182,7 +205,7 @@ class ShapedContacts:
         client = LinkClient(address, driver.core.node)
         sent_ns = self._outlook.now_ns()
         try:
-            reply = await client.ping(self._ping_request(), self._ping_wait_s(peer))
+            reply = await self._ping(peer, client)
             if reply.node != peer:
                 raise PeerRefused(f"it answers as {reply.node[:64]!r}")
         except (LinkDown, PeerRefused) as error:
@@ -198,7 +221,17 @@ class ShapedContacts:
         window = window or self._outlook.announced(peer)
         due_ns = now_ns if window is None else max(self._outlook.acquired_ns(window), now_ns)
         bulk = LinkClient(address, driver.core.node)
-        return Peer(peer, address, client, bulk, reply.incarnation, window, due_ns, sent_ns)
+        return Peer(
+            peer,
+            address,
+            client,
+            bulk,
+            reply.incarnation,
+            window,
+            due_ns,
+            sent_ns,
+            trip_s=self._trips_s[peer],
+        )
 
     async def _keep(self, here: Peer) -> None:
         """One contact, from the first answered ping to its end."""
@@ -248,17 +281,26 @@ class ShapedContacts:
                 and self._outlook.now_ns() >= here.due_ns
             ):
                 continue
-            sent_ns = self._outlook.now_ns()
+            sent_ns, heard_bytes = self._outlook.now_ns(), here.heard_bytes
             try:
-                reply = await here.pings.ping(self._ping_request(), self._ping_wait_s(here.name))
+                reply = await self._ping(here.name, here.pings)
             except (LinkDown, PeerRefused):
+                if here.heard_bytes != heard_bytes:  # the ping waited behind what it is to prove possible
+                    misses, here.proved_ns = 0, sent_ns
+                    continue
                 misses += 1
                 over = self._outlook.announced(here.name) is None and here.announced is not None
                 if misses >= (1 if over else MISSES_MAX):
                     return
                 await here.renew_pings(driver.core.node)
                 continue
+            if misses >= STALE_MISSES:
+                if here.air is None:
+                    await here.renew_client(driver.core.node)
+                else:
+                    await here.client.close()  # what is under way on it is cut, and goes on over another
             misses, here.proved_ns = 0, sent_ns
+            here.trip_s = self._trips_s[here.name]
             self.reborn(here.name, reply.incarnation)
             if self._outlook.announced(here.name) is None:
                 self._transfers.pump(here)

@@ -26,6 +26,7 @@ from orbitrain.mailbox import (
     Letter,
     Outcome,
 )
+from orbitrain.runtime.clock import wall_s
 from orbitrain.runtime.letters import (
     DAMAGED,
     FROM_WIRE,
@@ -37,7 +38,7 @@ from orbitrain.runtime.letters import (
     written,
 )
 from orbitrain.runtime.outlook import Outlook
-from orbitrain.transport.objects import Pace, Range
+from orbitrain.transport.objects import Meter, Pace, Range
 from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused, Room
 from orbitrain.v1 import link_pb2 as wire
 
@@ -54,6 +55,9 @@ receiver's disk. A link that goes down is noticed by pings, long before."""
 
 HOST_S: Final = 0.02
 """Wall seconds that the hosts add to a round trip of the link: two event loops under load."""
+
+UNKNOWN_BPS: Final = 256_000
+"""Taken for the rate of a link that nobody has planned nor measured: its chunks are the smallest."""
 
 TAIL_BYTES: Final = 16 * 1024
 """Towards the end of a contact chunks are cut shorter, so that little is lost with it, but not below this."""
@@ -78,6 +82,9 @@ class Peer:
     """When the machines are told."""
     proved_ns: int
     """When the last ping was sent that was answered."""
+    trip_s: float = 0.0
+    """The shortest wall seconds there and back that were measured."""
+    meter: Meter = field(default_factory=Meter)
     met: bool = False
     """The machines have been told."""
     air: asyncio.Task[None] | None = None
@@ -93,6 +100,11 @@ class Peer:
         moved = self.closed_bytes + sum(self.pings.bytes_moved) + sum(self.client.bytes_moved)
         fresh, self.counted = moved - self.counted, moved
         return fresh
+
+    @property
+    def heard_bytes(self) -> int:
+        """Bytes that transfers have heard from it."""
+        return self.client.bytes_moved[1]
 
     async def renew_pings(self, node: str) -> None:
         """Another connection for pings: no back-off is carried over, and no packet waits to be repeated."""
@@ -149,7 +161,8 @@ class Transfers:
         """Whether a letter can be answered in time; if not, it is written down, and when to look again."""
         believed = self._outlook.contact(here.name)
         size = letter_bytes(letter) + sum(lacking.values())
-        if is_begun(believed, self._outlook.now_ns(), size, self._handling_ns):
+        spare_ns = self._outlook.clock_error_ns
+        if is_begun(believed, self._outlook.now_ns(), size, self._handling_ns, spare_ns):
             return True
         here.unfit[letter.identity] = lacking
         again_ns = reconsidered_ns(believed, NEVER_NS)
@@ -160,6 +173,8 @@ class Transfers:
 
     def _pace(self, here: Peer) -> Pace:
         """How objects are cut for this link as it is now."""
+        if not self._outlook.is_planned:
+            return Pace.of(here.meter.rate_bps or UNKNOWN_BPS, here.trip_s + HOST_S)
         road = self._outlook.road(here.name)
         believed = self._outlook.contact(here.name)
         rate_bps = road.rate_bps if believed is None else believed.rate_bps_at(self._outlook.now_ns())
@@ -184,6 +199,8 @@ class Transfers:
         def room(in_air_bytes: int) -> int:
             arrived_bytes = client.object_bytes - before_bytes - in_air_bytes
             driver.lacking[here.name, digest] = lacking_bytes - arrived_bytes
+            here.meter.heard(wall_s(), client.object_bytes - in_air_bytes)
+            client.pace = self._pace(here)
             if letter not in self._driver.core.outbox.heads(here.name):
                 return 0  # withdrawn, superseded or expired meanwhile
             chosen = self._next(here)
@@ -270,7 +287,7 @@ class Transfers:
         here.unfit.pop(letter.identity, None)
         driver.core.outbox.attempted(letter.identity)
         timeout_s = self._patience_s(here, letter_bytes(letter))
-        receipt = await here.client.deliver(written(letter, driver.core, 0), timeout_s)
+        receipt = await here.client.deliver(written(letter, driver.core, self._outlook.now_ns()), timeout_s)
         self._settle(here, letter, receipt)
 
     def _settle(self, here: Peer, letter: Letter, receipt: wire.Receipt) -> None:

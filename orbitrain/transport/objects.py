@@ -20,6 +20,9 @@ large."""
 CHUNK_S: Final = 2.0
 """Seconds of the link that a chunk takes, within those bounds."""
 
+MEASURED_S: Final = 1.0
+"""Seconds over which a rate is measured: several answers of all but the slowest links."""
+
 WINDOW_CHUNKS: Final = 2
 """Chunks in the air at least: one under way while the answer to the other is."""
 
@@ -107,13 +110,38 @@ class Pace:
         return Pace(chunk, max(WINDOW_CHUNKS * chunk, int(2 * per_s * round_trip_s)))
 
 
+class Meter:
+    """What a link carries, measured by what is acknowledged over it."""
+
+    def __init__(self) -> None:
+        self._heard: deque[tuple[float, int]] = deque()
+
+    def heard(self, now_s: float, total_bytes: int) -> None:
+        """By now so many bytes in all have been acknowledged."""
+        heard = self._heard
+        if heard and total_bytes < heard[-1][1]:  # of another connection
+            heard.clear()
+        heard.append((now_s, total_bytes))
+        while len(heard) > 2 and now_s - heard[1][0] >= MEASURED_S:
+            heard.popleft()
+
+    @property
+    def rate_bps(self) -> float | None:
+        """Of the last MEASURED_S or little more; None before."""
+        if not self._heard or self._heard[-1][0] - self._heard[0][0] < MEASURED_S:
+            return None
+        (first_s, first_bytes), (last_s, last_bytes) = self._heard[0], self._heard[-1]
+        return 8 * (last_bytes - first_bytes) / (last_s - first_s)
+
+
 class Sending:
     """What is still to be sent of one object over one call: chunks in order, a window of them in the air."""
 
     def __init__(self, missing: Iterable[Range], window_bytes: int) -> None:
         """`missing` are the ranges that the receiver has asked for, in the order in which it wants them."""
         self._left = deque((start, end) for start, end in missing if start < end)
-        self._window_bytes = window_bytes
+        self.window_bytes = window_bytes
+        """Bytes in the air at most; it may change."""
         self._answered = 0
         self.sent_bytes = 0
         """Bytes given to the link, repeats included."""
@@ -135,7 +163,7 @@ class Sending:
             return None
         start, end = self._left[0]
         stop = min(end, start + chunk_bytes)
-        if self.in_air_bytes and self.in_air_bytes + stop - start > self._window_bytes:
+        if self.in_air_bytes and self.in_air_bytes + stop - start > self.window_bytes:
             return None
         if stop == end:
             self._left.popleft()

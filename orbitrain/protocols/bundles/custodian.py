@@ -51,8 +51,8 @@ HOPS_MAX: Final = 32
 """Custodians of one bundle: more than the planes of any constellation that it could cross."""
 
 KNOWN_MAX: Final = 1_024
-"""Bundles and orders that a node remembers to have accepted. Only a repeat after so many is not known for one,
-and there is one copy of a bundle, which does not come to the same node twice."""
+"""Bundles and orders that a node remembers to have accepted. Only a repeat after so many is not known for
+one; and of a bundle there is one copy, which does not come to the same node twice."""
 
 RETRY_NS: Final = 60_000_000_000
 """Scenario time until a file is put into the inbox again where that failed: a full disk is not soon empty."""
@@ -226,7 +226,8 @@ class Custodian:
             raise RemoteProtocolError(DUPLICATE)
         if self._name in bundle.custodians:
             raise RemoteProtocolError("loop: it has been in this node's custody")
-        if bundle.expires_at_ns <= now_ns:
+        # One that has arrived is taken: it is late only by this node's clock, not by its sender's.
+        if bundle.expires_at_ns <= now_ns and bundle.destination != self._name:
             raise RemoteProtocolError("expired")
         if len(self._state.held) + len(self._state.arrived) >= HELD_MAX:
             raise RemoteProtocolError(f"full: {HELD_MAX} bundles are in custody")

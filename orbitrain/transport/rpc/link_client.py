@@ -175,6 +175,7 @@ class _Put:
             if chunk_bytes <= 0:
                 self._stopped = True
                 return
+            self._sending.window_bytes = self._client.pace.window_bytes
             piece = self._sending.next(chunk_bytes)
             if piece is None:
                 return
