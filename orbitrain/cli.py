@@ -41,6 +41,7 @@ from orbitrain.testbed.host import PREFERRED, Obstacles, enter
 from orbitrain.testbed.run import Ended, Interrupted, accuracy_rows, collect, run_daemons
 from orbitrain.testbed.shaping import Shaping
 from orbitrain.testbed.supervisor import DaemonFailed
+from orbitrain.testbed.tcp import choose_congestion
 from orbitrain.testbed.warmth import warmed
 from orbitrain.transfers_command import transfers_command
 from orbitrain.update_command import plan_update
@@ -169,6 +170,7 @@ def _result(run: _Run, driver: str, scenario_ns: int, ended: Ended) -> dict[str,
         "seed": run.setting.seed,
         "links": ended.links_truth["backend"],
         "links_truth": dict(ended.links_truth),
+        "congestion": None,
         "driver": driver,
         "plan_sha256": run.setting.plan.sha256,
         "scenario_seconds": round(scenario_ns / SECOND_NS, 3),
@@ -189,7 +191,8 @@ def _isolated(run: _Run, wanted: bool, console: Console, quiet: bool) -> dict[st
 
 
 _ORDER = (
-    *("scenario", "protocol", "seed", "links", "driver", "plan_sha256", "scenario_seconds", "wall_seconds"),
+    *("scenario", "protocol", "seed", "links", "congestion", "driver", "plan_sha256"),
+    *("scenario_seconds", "wall_seconds"),
     *("rounds", "accuracy", "isolated_accuracy", "updates", "carries", "bytes", "restarts", "overruns"),
     *("model_sha256", "links_truth"),
 )
@@ -237,12 +240,15 @@ def run_command(
     if cues is not None:
         check_endpoint(cues)
     backend: str | None = None
+    congestion: str | None = None
     why, speed = "", 1.0
 
     def vet(setting: Setting, folder: RunFolder) -> None:
-        nonlocal backend, why, speed
+        nonlocal backend, why, speed, congestion
         speed = rate if rate is not None else setting.scenario.clock.rate
         backend, why = choose(setting, folder, links, obstacles, speed)
+        if backend is not None:
+            congestion = choose_congestion(setting.scenario.links.congestion)
 
     with warmed(asked, scenario.parent) if in_guest() else nullcontext():
         run = _prepare(scenario, out, seed, plan, "daemons", console, vet)
@@ -252,11 +258,11 @@ def run_command(
         if not quiet:
             console.print(f"links: {why}", highlight=False, markup=False, soft_wrap=True)
         with Display(run.setting.scenario, console, quiet) as display:
-            shaping = None if backend is None else Shaping(backend, not no_probe, cues)
+            shaping = None if backend is None else Shaping(backend, not no_probe, cues, congestion)
             ended = run_daemons(run.setting, run.folder, speed, display, shaping)
         summary, end_ns = collect(run.setting, run.folder)
         isolated = _isolated(run, not no_baseline, console, quiet)
-    head = _result(run, "daemons", end_ns, ended)
+    head = {**_result(run, "daemons", end_ns, ended), "congestion": congestion}
     _finish(run, {**head, **summary, "isolated_accuracy": isolated}, console)
 
 

@@ -318,11 +318,12 @@ class Scenario(Table):
 
     @property
     def sha256(self) -> str:
-        """Of the canonical JSON of everything but `seed` and `clock`, which the command line may override.
+        """Of the canonical JSON of everything but `seed` and `clock`, which the command line may override,
+        and `links.congestion`, which no plan depends on.
 
         Element files count by their content, a shell by its numbers, however they are written.
         """
-        values = self.model_dump(mode="json", exclude={"seed", "clock"})
+        values = self.model_dump(mode="json", exclude={"seed": True, "clock": True, "links": {"congestion"}})
         values["constellation"] = [self._identity(some) for some in self.constellation]
         if self.truth is not None and self.truth.constellation is not None:
             values["truth"]["constellation"] = [self._identity(some) for some in self.truth.constellation]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-from orbitrain.scenario.tables import Table
+from orbitrain.scenario.tables import CONGESTION, Table
 
 
 class Radio(BaseModel):
@@ -89,6 +89,9 @@ class Links(Table):
     """Of service links that have no budget."""
     acquisition_s: float = Field(default=5.0, ge=0, le=600)
     """From the plan's start of a contact until it is confirmed at the earliest."""
+    congestion: str = Field(default="auto", pattern=CONGESTION)
+    """TCP's congestion control of the nodes, where links are emulated; auto: bbr where the host lets its
+    namespaces have it, else what they have."""
     service: ServiceLinks | None = None
     feeder: FeederLinks | None = None
     intra_isl: IntraLinks | None = None

@@ -17,6 +17,7 @@ NAME = r"^[a-z0-9][a-z0-9-]{0,39}$"
 NODE = r"^[a-z0-9][a-z0-9-]{0,63}$"
 SHA256 = r"^[0-9a-f]{64}$"
 TASK = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+CONGESTION = r"^[a-z0-9_]{1,15}$"
 
 _FIELD = r"[\w.-]*(\[\d+\])*[\w.-]*: "
 """How a complaint begins that names a field below the table it is about."""
@@ -26,6 +27,7 @@ PATTERNS = {
     NODE: "1 to 64 lower-case letters, digits and hyphens, the first no hyphen",
     SHA256: "64 lower-case hexadecimal digits",
     TASK: "of the form package.module:Name",
+    CONGESTION: "'auto' or a kernel's name for a congestion control, such as 'bbr' or 'cubic'",
 }
 """What a pattern allows, in words."""
 

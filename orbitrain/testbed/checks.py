@@ -30,6 +30,7 @@ from netem.netlink import LOOPBACK_INDEX, Netlink
 from netem.tun.device import probe
 from netem.tun.relay import raise_priority
 from orbitrain.runtime.clock import monotonic_ns
+from orbitrain.testbed import tcp
 
 NOBODY: Final = 65534
 """The user that root becomes to see what others may do."""
@@ -215,7 +216,7 @@ def congestion() -> Finding:
     """What TCP senders here can use; each is asked for on a socket."""
     base = Path("/proc/sys/net/ipv4")
     try:
-        listed = (base / "tcp_available_congestion_control").read_text(encoding="ascii").split()
+        listed = tcp.listed("available")
         default = (base / "tcp_congestion_control").read_text(encoding="ascii").strip()
     except OSError as error:
         return Finding(False, f"{base}: {error.strerror}", "needs Linux with /proc")
@@ -225,12 +226,17 @@ def congestion() -> Finding:
             with contextlib.suppress(OSError):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
                 taken.append(name)
-    bbr = "bbr" in taken
+    allowed = [name for name in tcp.listed("allowed") if name in taken]
+    advice = ""
+    if tcp.PREFERRED not in taken:
+        advice = f"no {tcp.PREFERRED}: modprobe tcp_{tcp.PREFERRED}; say which one a measurement used"
+    elif tcp.PREFERRED not in allowed:
+        advice = f"for {tcp.PREFERRED} in namespaces, {tcp.how_to_allow(tcp.PREFERRED, allowed)}"
     return Finding(
         bool(taken),
-        f"{', '.join(taken)}; default {default}",
-        "" if bbr else "no bbr: modprobe tcp_bbr; say which one a measurement used",
-        {"available": taken, "default": default},
+        f"{', '.join(taken)}; in namespaces {', '.join(allowed)}; default {default}",
+        advice,
+        {"available": taken, "allowed": allowed, "default": default},
     )
 
 

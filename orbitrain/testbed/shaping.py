@@ -30,11 +30,13 @@ class Shaping:
     """Links of real packets between network namespaces, moved by `backend`.
 
     `probed`: measured while the run goes on. `cues`: the endpoint where outsiders learn of links.
+    `congestion`: TCP's congestion control in the namespaces; None: what they have anyway.
     """
 
     backend: str
     probed: bool = True
     cues: str | None = None
+    congestion: str | None = None
 
 
 def run_id(folder: Path) -> str:
@@ -84,7 +86,7 @@ class ShapedLinks:
             places = await self._emulator.start(plan)
         except DaemonFailed as error:
             raise self._told(error) from None
-        self._tcp = set_tcp(self._emulator.namespaces.values(), self._rate)
+        self._tcp = set_tcp(self._emulator.namespaces.values(), self._rate, self._shaping.congestion)
         await self._follow(resumed_ns)
         if self._shaping.probed:
             await self._probe.start(plan)

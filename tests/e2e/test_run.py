@@ -36,7 +36,8 @@ from tests.e2e.own.tides import Tides
 pytestmark = pytest.mark.timeout(600)
 
 RESULT_KEYS = [
-    "scenario", "protocol", "seed", "links", "driver", "plan_sha256", "scenario_seconds", "wall_seconds",
+    "scenario", "protocol", "seed", "links", "congestion", "driver", "plan_sha256",
+    "scenario_seconds", "wall_seconds",
     "rounds", "accuracy", "isolated_accuracy", "updates", "carries", "bytes", "restarts", "overruns",
     "model_sha256", "links_truth",
 ]  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +248,21 @@ def test_a_rate_at_which_links_would_be_the_hosts_and_not_the_plans_is_refused(
     assert line.startswith("--rate: at 1000 the links ask for a link of ")
     highest = float(line.split("; ")[-1].split()[0])
     assert 0 < highest < 1000
+
+
+def test_a_congestion_control_that_the_kernel_lacks_is_refused(
+    place: Any, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(name: str, value: str) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr("orbitrain.testbed.host.obstacles", lambda backends: dict.fromkeys(backends, ""))
+    monkeypatch.setattr("orbitrain.testbed.tcp.unshare", lambda flags: None)
+    monkeypatch.setattr("orbitrain.testbed.tcp.network_kept", nullcontext)
+    monkeypatch.setattr("orbitrain.testbed.tcp._write", lacking)
+    place.edit("[protocol]", '[links]\ncongestion = "warp"\n\n[protocol]')
+    line = refused("run", "scenario.toml", "--out", "out", "--links", "tun", "--rate", "1")
+    assert line.startswith("links.congestion: this kernel has no 'warp', it has ")
 
 
 def test_a_folder_that_holds_something_else_is_refused(place: Any, refused: Refused) -> None:

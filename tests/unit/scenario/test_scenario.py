@@ -91,6 +91,12 @@ def test_every_scenario_that_ships_is_valid() -> None:
         (("regions", 0, "devices"), ["quito-1\n"], None),
         (("regions", 0, "devices"), True, None),
         (("ground", "name"), "sat-3", "ground.name: must differ, 'sat-3' is the name of 2 nodes"),
+        (
+            ("links", "congestion"),
+            "BBR",
+            "links.congestion: must be 'auto' or a kernel's name for a congestion control, such as 'bbr' or "
+            "'cubic', not 'BBR'",
+        ),
         (("protocol", "name"), "sfft", "protocol.name: must be 'fedmeld', not 'sfft'"),
         (("protocol", "late"), "skip", "protocol.late: must be 'wait', not 'skip'"),
         (("task", "task"), "digits", "task.task: must be of the form package.module:Name, not 'digits'"),
@@ -158,10 +164,11 @@ def test_a_region_may_have_as_many_devices_as_its_bound() -> None:
     refused(with_value(("regions", 0, "devices"), DEVICES_MAX + 1))
 
 
-def test_the_digest_is_not_of_what_the_command_line_overrides() -> None:
+def test_the_digest_is_not_of_what_the_command_line_overrides_nor_of_what_is_the_hosts() -> None:
     demo = parsed(VALUES)
     assert parsed(with_value(("seed",), 8)).sha256 == demo.sha256
     assert parsed(with_value(("clock", "rate"), 3)).sha256 == demo.sha256
+    assert parsed(with_value(("links", "congestion"), "cubic")).sha256 == demo.sha256
     assert parsed(with_value(("rounds",), 41)).sha256 != demo.sha256
     assert parsed(with_value(("task", "hidden"), 8)).sha256 != demo.sha256
 
