@@ -101,6 +101,7 @@ PURE = (
     "orbitrain/contacts",
     "orbitrain/sim",
     "orbitrain/transport/objects",
+    "orbitrain/transport/stripes",
 )
 IMPURE_NAMES = (
     "asyncio", "time", "random", "os", "socket", "subprocess", "threading", "sqlite3", "grpc", "zmq",

@@ -8,6 +8,7 @@ from orbitrain.transport.rpc.channel import (
     Refusal,
     Traffic,
 )
+from orbitrain.transport.rpc.flows import Flows
 from orbitrain.transport.rpc.knock import answers
 from orbitrain.transport.rpc.link import LinkHandler, LinkServer
 from orbitrain.transport.rpc.link_client import LinkClient, Parcel, Room
@@ -22,6 +23,7 @@ __all__ = [
     "CHUNK_BYTES_DEFAULT",
     "PLAN_BYTES_MAX",
     "AddressInUse",
+    "Flows",
     "InsecureAddress",
     "InvalidAddress",
     "LinkClient",

@@ -33,8 +33,9 @@ MESSAGE_BYTES_MAX = 2 * CHUNK_BYTES_MAX
 CHUNK_BYTES_DEFAULT = 256 * 1024
 """Bytes of an object in one message: lost work when a contact ends is at most this."""
 
-CALLS_MAX = 128
-"""Calls that a server works on at once: a node has few neighbours, and each has few calls under way."""
+CALLS_MAX = 1024
+"""Calls that a server works on at once: a node has few neighbours, and each has few calls under way, of which
+an object on its way takes up to FLOWS_MAX."""
 
 REASON_CHARACTERS_MAX = 200
 """Longest reason sent or taken from a peer: one line of a log."""

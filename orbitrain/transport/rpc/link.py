@@ -160,6 +160,10 @@ class _Servicer(link_pb2_grpc.LinkServicer):
 
     async def _receive(self, first: link_pb2.Chunk, stream: Inbound, context: Any) -> None:
         incoming = self._blobs.shared(first.object.digest, first.object.size, first.source)
+        if self._blobs.has(first.object.digest):  # another call has just brought the last of it
+            incoming.discard(wait=False)
+            await context.write(link_pb2.Progress(whole=True))
+            return
         intake = Intake(incoming, context.write)
         try:
             await intake.run(first, stream)

@@ -98,13 +98,14 @@ class LinkClient(Client):
         size: int,
         path: Path,
         patience_s: float,
-        ranges: Sequence[Range] | None = None,
+        ranges: Sequence[Range] | Sending | None = None,
         room: Room | None = None,
     ) -> bool:
         """Send an object, or the `ranges` of it that the peer lacks. Whether it has the whole now, verified.
 
-        `room` is asked before each chunk. Gives up after `patience_s` seconds without a sign of the peer.
-        Raises OSError if the file cannot be read or does not have `size` bytes.
+        A `Sending` says itself what goes. `room` is asked before each chunk. Gives up after `patience_s`
+        seconds without a sign of the peer. Raises OSError if the file cannot be read or does not have `size`
+        bytes.
         """
         with await asyncio.to_thread(path.open, "rb") as file:
             actual = (await asyncio.to_thread(path.stat)).st_size
@@ -135,13 +136,17 @@ class _Put:
     """One object, or ranges of it, over one call."""
 
     def __init__(
-        self, client: LinkClient, name: link_pb2.ObjectName, ranges: Sequence[Range], room: Room | None
+        self,
+        client: LinkClient,
+        name: link_pb2.ObjectName,
+        ranges: Sequence[Range] | Sending,
+        room: Room | None,
     ) -> None:
         self._client = client
         self._name = name
-        self._sending = Sending(ranges, client.pace.window_bytes)
+        self._sending = ranges if isinstance(ranges, Sending) else Sending(ranges, client.pace.window_bytes)
         self._room = room or (lambda in_air: client.pace.chunk_bytes)
-        self._most_bytes = sum(end - start for start, end in ranges) + DAMAGED_MAX * CHUNK_BYTES_MAX
+        self._most_bytes = self._sending.left_bytes + DAMAGED_MAX * CHUNK_BYTES_MAX
         self._stopped = False
         self._whole = False
 
@@ -155,6 +160,8 @@ class _Put:
             while True:
                 await self._send(call, file, reading, patience_s)
                 over = self._stopped or not self._sending.left_bytes
+                if over and not self._sending.sent_bytes and self._name.size:
+                    return False  # there was never room: a call without a chunk would be refused
                 if over and not self._sending.in_air_bytes and not said and not reading.done():
                     said = True
                     await call.done_writing()
