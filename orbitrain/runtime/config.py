@@ -23,6 +23,7 @@ from orbitrain.transport.rpc.address import (
     unix_path,
 )
 from orbitrain.transport.store.blobs import QUOTA_BYTES
+from orbitrain.transport.stripes import FLOWS_MAX
 
 
 def _address(text: str) -> str:
@@ -64,6 +65,8 @@ class Link(_Table):
     acquisition_s: float = Field(default=5.0, ge=0, le=600)
     message_s: float = Field(default=2.0, gt=0)
     """Modelled times, as in the scenario's [links] and [compute]."""
+    flows: int = Field(default=0, ge=0, le=FLOWS_MAX)
+    """Connections that an object goes over to one peer across emulated links; 0: as this node's TCP needs."""
 
     @model_validator(mode="after")
     def _of_one_network(self) -> Link:

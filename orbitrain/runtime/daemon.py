@@ -36,6 +36,7 @@ from orbitrain.runtime.compute import Compute
 from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
 from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.driver import Driver
+from orbitrain.runtime.flows import flows_here
 from orbitrain.runtime.inbox import Inbox, Jobs
 from orbitrain.runtime.operator import OperatorDesk
 from orbitrain.runtime.plans import PlanShelf
@@ -348,6 +349,7 @@ class _Life:
             self._disk,
             node.truth,
             config.has_real_links,
+            config.link.flows or flows_here(),
         )
         self._driver = driver
         driver.reception.peers = {*config.link.peers, *driver.links.neighbours(config.name)}

@@ -63,10 +63,12 @@ class Driver:
         disk: ThreadPoolExecutor,
         truth: ContactPlan | None = None,
         shaped: bool = False,
+        flows: int = 1,
     ) -> None:
         """`truth` is what the links follow; without one it is the plan believed, which `plans` holds.
 
-        `shaped` links are real: they carry or do not, and nothing about them is modelled here.
+        `shaped` links are real: they carry or do not, and nothing about them is modelled here; an object goes
+        over `flows` connections of one at once.
         `disk` runs the calls of the journal, one at a time.
         """
         self.core = core
@@ -74,6 +76,7 @@ class Driver:
         self.telemetry = telemetry
         self.truth = truth
         self.shaped = shaped
+        self.flows = flows
         self.boot_ns = 0
         self._plans = plans
         self._journal, self.blobs = stores

@@ -25,7 +25,7 @@ from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.letters import RETRY_S
 from orbitrain.runtime.outlook import Outlook
 from orbitrain.runtime.transfers import PING_BYTES, REFUSED_S, Peer, Transfers
-from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused, answers
+from orbitrain.transport.rpc import Flows, LinkClient, LinkDown, PeerRefused, answers
 from orbitrain.v1 import link_pb2 as wire
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class ShapedContacts:
         self._outlook = Outlook(self._driver, times.acquisition_ns, times.clock_error_ns)
         self._clocks = ClockWatch(self._driver, times.clock_error_ns)
         self._transfers = Transfers(self._driver, self._outlook, times.handling_ns, self.reborn)
+        self._driver.note("link_flows", Severity.DIAGNOSTIC, {"flows": self._driver.flows})
         self._probe_s = max(PROBE_S / self._driver.clock.rate, PROBE_WALL_S, len(addresses) / PROBES_PER_S)
         for number, (peer, address) in enumerate(sorted(addresses.items())):
             self._calls[peer] = asyncio.Event()
@@ -220,7 +221,7 @@ class ShapedContacts:
         now_ns = self._outlook.now_ns()
         window = window or self._outlook.announced(peer)
         due_ns = now_ns if window is None else max(self._outlook.acquired_ns(window), now_ns)
-        bulk = LinkClient(address, driver.core.node)
+        bulk = Flows(address, driver.core.node, driver.flows)
         return Peer(
             peer,
             address,

@@ -39,7 +39,7 @@ from orbitrain.runtime.letters import (
 )
 from orbitrain.runtime.outlook import Outlook
 from orbitrain.transport.objects import Meter, Pace, Range
-from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused, Room
+from orbitrain.transport.rpc import Flows, LinkClient, LinkDown, PeerRefused, Room
 from orbitrain.v1 import link_pb2 as wire
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Peer:
     address: str
     pings: LinkClient
     """Pings have a connection of their own: they do not wait behind a model."""
-    client: LinkClient
+    client: Flows
     incarnation: str
     announced: Window | None
     """The last window of the believed plan that it was in."""
@@ -113,7 +113,7 @@ class Peer:
         await old.close()
 
     async def renew_client(self, node: str) -> None:
-        old, self.client = self.client, LinkClient(self.address, node)
+        old, self.client = self.client, Flows(self.address, node, self.client.count)
         self.closed_bytes += sum(old.bytes_moved)
         await old.close()
 

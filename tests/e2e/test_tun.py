@@ -25,6 +25,7 @@ from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import Scenario, load_scenario
 from orbitrain.testbed.host import obstacles
 from orbitrain.testbed.shaping import run_id
+from orbitrain.transport.stripes import FLOWS
 from tests.e2e.lab import Lab, Run, place_scenario, told, wait_gone, wait_until
 
 pytestmark = pytest.mark.timeout(600)
@@ -53,6 +54,7 @@ site = "farm"
 devices = 2
 [links]
 acquisition_s = 2
+congestion = "{congestion}"
 [compute]
 train_s = {train_s}
 aggregate_s = {aggregate_s}
@@ -126,7 +128,7 @@ def across(
     place_scenario(folder)  # for the task beside it
     given = {"rounds": 3, "duration_s": 1500, "rate": 40, "train_s": 20, "aggregate_s": 10, "delta": 9}
     truth = "" if true is None else '[truth]\nplan = "truth.json"'
-    given |= {"inputs": 6, "rate_bps": 2_000_000, "more": ""}
+    given |= {"inputs": 6, "rate_bps": 2_000_000, "more": "", "congestion": "auto"}
     file = folder / "across.toml"
     file.write_text(SCENARIO.format(**{**given, **values}, truth=truth), encoding="utf-8")
     scenario, rate_bps = load_scenario(file), int(str({**given, **values}["rate_bps"]))
@@ -158,7 +160,7 @@ def check_learned(run: Run, result: Mapping[str, Any]) -> None:
 
 
 def test_a_run_across_real_packets_learns_what_the_plan_alone_would(lab: Lab) -> None:
-    run = across(lab, {"sat-0": [(0, 80)], "sat-1": [(100, 700)]}, None, "--no-probe")
+    run = across(lab, {"sat-0": [(0, 80)], "sat-1": [(100, 700)]}, None, "--no-probe", congestion="reno")
     run.start()
     result = run.finish()
     check_learned(run, result)
@@ -174,8 +176,10 @@ def test_a_run_across_real_packets_learns_what_the_plan_alone_would(lab: Lab) ->
     assert 'shaped = "10.213.0.0/16"' in config
     record = json.loads((run.out / "links.json").read_bytes())
     assert record["ready"]["sat-0"]["address"] in config
+    # Every kernel has Reno and lets namespaces have it; objects then go over several connections.
+    assert record["tcp"]["tcp_congestion_control"] == result["congestion"] == "reno"
+    assert {entry.event.fields["flows"] for entry in told(run.events(), "link_flows")} == {FLOWS}
     assert record["account"]["links"][f"sat-0 {ZERO}"]["delivered"] > 0
-    assert record["tcp"]["tcp_congestion_control"]
     assert not left_of(run)
 
 

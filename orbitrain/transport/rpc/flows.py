@@ -29,12 +29,20 @@ class Flows:
         self.address = address
         self.source = source
         self.count = count
-        self.pace = pace
-        """Of all together."""
         self._clients = [LinkClient(address, source, pace)]
+        self.pace = pace
         self._past = (0, 0)
         self._past_object_bytes = 0
         self._closed = False
+
+    @property
+    def pace(self) -> Pace:
+        """Of all together. While an object goes over one connection, it is changed in mid-way."""
+        return self._pace
+
+    @pace.setter
+    def pace(self, pace: Pace) -> None:
+        self._pace = self._clients[0].pace = pace
 
     @property
     def bytes_moved(self) -> tuple[int, int]:
@@ -79,7 +87,6 @@ class Flows:
         stripes = Stripes(wanted, pace)
         shares = [stripe for _ in range(flows) if (stripe := stripes.open()) is not None]
         if len(shares) < 2:
-            self._clients[0].pace = self.pace
             return await self._clients[0].put(digest, size, path, patience_s, wanted, room)
         while len(self._clients) < len(shares):
             self._clients.append(LinkClient(self.address, self.source))
@@ -94,7 +101,7 @@ class Flows:
         """Another connection in the place of one: it carries no back-off over."""
         if self._closed:
             return
-        old, self._clients[place] = self._clients[place], LinkClient(self.address, self.source)
+        old, self._clients[place] = self._clients[place], LinkClient(self.address, self.source, self._pace)
         sent, received = old.bytes_moved
         self._past = (self._past[0] + sent, self._past[1] + received)
         self._past_object_bytes += old.object_bytes

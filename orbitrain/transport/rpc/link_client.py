@@ -144,6 +144,8 @@ class _Put:
     ) -> None:
         self._client = client
         self._name = name
+        self._paced = not isinstance(ranges, Sending)
+        """The window is the client's, as it is at each chunk."""
         self._sending = ranges if isinstance(ranges, Sending) else Sending(ranges, client.pace.window_bytes)
         self._room = room or (lambda in_air: client.pace.chunk_bytes)
         self._most_bytes = self._sending.left_bytes + DAMAGED_MAX * CHUNK_BYTES_MAX
@@ -182,7 +184,8 @@ class _Put:
             if chunk_bytes <= 0:
                 self._stopped = True
                 return
-            self._sending.window_bytes = self._client.pace.window_bytes
+            if self._paced:
+                self._sending.window_bytes = self._client.pace.window_bytes
             piece = self._sending.next(chunk_bytes)
             if piece is None:
                 return

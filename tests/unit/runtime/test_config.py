@@ -93,6 +93,7 @@ BAD = [
     (("link", "peers"), 3, "link.peers: must be a table, not 3"),
     (("link", "message_s"), 0, "link.message_s: must be a number above 0, not 0"),
     (("link", "acquisition_s"), 601, "link.acquisition_s: must be a number from 0 to 600, not 601"),
+    (("link", "flows"), 33, "link.flows: must be a whole number from 0 to 32, not 33"),
     (("link", "shaped"), "8.8.0.0/16", "link.shaped: 8.8.0.0/16: not an IPv4 network within 10.0.0.0/8"),
     (("link", "shaped"), "10.213.0.0/16", "link.listen: must be an address and port of the emulated network"),
     (("operator", "listen"), "unix:relative", "operator.listen: must be host:port or unix:/PATH"),

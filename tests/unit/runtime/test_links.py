@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,16 @@ from netem.namespaces import namespace_name
 from netem.tun.limits import LIMITS
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.runtime.flows import flows_here
 from orbitrain.runtime.outlook import Road
 from orbitrain.scenario import ScenarioError
+from orbitrain.testbed import tcp
 from orbitrain.testbed.emulator import Probe, Wiring, end
 from orbitrain.testbed.host import check_fit, fit
 from orbitrain.testbed.shaping import run_id
 from orbitrain.testbed.tcp import tcp_settings
 from orbitrain.testbed.truth import unchecked, worse
+from orbitrain.transport.stripes import FLOWS
 
 MBIT = 1_000_000
 SECOND_NS = 1_000_000_000
@@ -75,6 +80,73 @@ def test_tcp_waits_less_where_time_is_faster_but_never_less_than_an_answer_may_b
     assert tcp_settings(2)["tcp_rto_min_us"] == "100000"
     assert tcp_settings(100)["tcp_rto_min_us"] == "50000"
     assert tcp_settings(0.1)["tcp_rto_min_us"] == "200000"
+
+
+class Kernel:
+    """Its files of TCP, and what it lets a fresh namespace have."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, allowed: str, default: str) -> None:
+        self.default = folder / "tcp_congestion_control"
+        self.default.write_text(f"{default}\n")
+        (folder / "tcp_available_congestion_control").write_text("reno bbr cubic\n")
+        (folder / "tcp_allowed_congestion_control").write_text(f"{allowed}\n")
+        self._allowed = allowed.split()
+        patch.setattr(tcp, "_BASE", folder)
+        patch.setattr(tcp, "unshare", lambda flags: None)
+        patch.setattr(tcp, "network_kept", nullcontext)
+        patch.setattr(tcp, "_write", self.write)
+
+    def write(self, name: str, value: str) -> None:
+        if value not in ("reno", "bbr", "cubic"):
+            raise OSError(errno.ENOENT, "No such file or directory")
+        if value not in self._allowed:
+            raise OSError(errno.EPERM, "Operation not permitted")
+        self.default.write_text(f"{value}\n")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "default", "wanted", "got"),
+    [
+        ("reno bbr", "reno", "auto", "bbr"),
+        ("reno cubic", "cubic", "auto", "cubic"),
+        ("reno bbr", "bbr", "reno", "reno"),
+    ],
+)
+def test_congestion_control_is_what_was_asked_for_or_the_best_that_namespaces_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str, default: str, wanted: str, got: str
+) -> None:
+    Kernel(tmp_path, monkeypatch, allowed, default)
+    assert tcp.choose_congestion(wanted) == got
+
+
+@pytest.mark.parametrize(
+    ("wanted", "line"),
+    [
+        ("warp", "this kernel has no 'warp', it has reno, bbr, cubic (as root: modprobe tcp_warp)"),
+        (
+            "bbr",
+            "the host keeps 'bbr' from its namespaces, they may have reno, cubic (as root: "
+            "sysctl -w net.ipv4.tcp_allowed_congestion_control='reno cubic bbr')",
+        ),
+    ],
+)
+def test_a_congestion_control_that_namespaces_cannot_have_is_one_line_with_what_would_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, line: str
+) -> None:
+    Kernel(tmp_path, monkeypatch, "reno cubic", "cubic")
+    with pytest.raises(ScenarioError) as caught:
+        tcp.choose_congestion(wanted)
+    assert str(caught.value) == f"links.congestion: {line}"
+
+
+@pytest.mark.parametrize(("congestion", "flows"), [("bbr\n", 1), ("cubic\n", FLOWS), (None, 1)])
+def test_a_node_finds_out_itself_whether_it_needs_several_flows(
+    tmp_path: Path, congestion: str | None, flows: int
+) -> None:
+    file = tmp_path / "tcp_congestion_control"
+    if congestion is not None:
+        file.write_text(congestion)
+    assert flows_here(file) == flows
 
 
 def test_a_run_is_no_truer_than_its_worst_start() -> None:
