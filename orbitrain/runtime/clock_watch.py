@@ -1,8 +1,8 @@
 """Whether this node's clock agrees with its peers', and that its operator is told if it does not.
 
 A node whose clock is off transfers all the same: over real links a contact is with whom answers. What it
-plans is wrong, though: when contacts come, where bundles go, when they expire. Which of two clocks errs is not
-to be seen from the two; that several peers disagree in the same way is.
+plans is wrong, though: when contacts come, where bundles go, when they expire. Which of two clocks errs the
+two do not show; that several peers disagree in the same way does.
 """
 
 from __future__ import annotations
