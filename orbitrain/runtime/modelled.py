@@ -284,6 +284,11 @@ class ModelledTransfers:
                     self._lost(here, letter)  # it was damaged here
                     return False
                 raise
+            except OSError:
+                if not await self._driver.examine(piece.digest):
+                    self._lost(here, letter)  # its file has vanished
+                    return False
+                raise
         here.owed = False
         return True
 

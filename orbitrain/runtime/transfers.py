@@ -280,6 +280,10 @@ class Transfers:
                     if error.code == DAMAGED and not await driver.examine(digest):
                         raise KeyError(digest) from None  # it was damaged here
                     raise
+                except OSError:
+                    if not await driver.examine(digest):
+                        raise KeyError(digest) from None  # its file has vanished
+                    raise
                 lacking.pop(digest)
                 driver.lacking[name, digest] = 0
         if letter not in driver.core.outbox.heads(name) or not self._fits(here, letter, lacking):

@@ -66,6 +66,21 @@ def test_without_a_plan_the_link_decides(lab: Lab) -> None:
     depot.stop()
 
 
+def test_a_file_that_vanishes_while_it_is_queued_is_an_event_and_nothing_else_stops(lab: Lab) -> None:
+    depot = Depot(lab, KINDS, PEERS)
+    lost, kept = made(lab.folder, "lost", 100_000), made(lab.folder, "kept", 100_000)
+    depot.start("farm")
+    assert depot.send("farm", lost, "bird").code == 0
+    assert depot.send("farm", kept, "bird").code == 0
+    digest = sha256(lost)
+    (depot.folder("farm") / "state" / "blobs" / "objects" / digest[:2] / digest[2:]).unlink()
+    depot.start("bird")
+    arrived(depot, "bird", "farm", kept)
+    wait_until("it is told", lambda: depot.told("farm", "bundle_lost"))
+    assert [fields["name"] for fields in depot.told("farm", "bundle_lost")] == ["lost"]
+    depot.stop()
+
+
 @pytest.mark.parametrize("off_s", [3600, -3600, None])
 def test_a_node_whose_clock_is_wrong_transfers_and_is_told(lab: Lab, off_s: int | None) -> None:
     """By an hour, or not set at all since it booted: then its time stands at the plan's epoch."""

@@ -323,12 +323,12 @@ class BlobStore:
     # ----------------------------------------------------------------------------------- removing
 
     def verify(self, digest: Digest) -> bool:
-        """Whether a whole object still is what its name says; one that is not is removed.
+        """Whether a whole object still is what its name says; one that is not, or cannot be read, is removed.
 
         Raises KeyError if it is not here. Takes as long as reading it does.
         """
         path = self.path(digest)
-        with io.FileIO(path) as file:
+        with suppress(OSError), io.FileIO(path) as file:
             if sha256_of(file) == digest:
                 return True
         with self._lock:
