@@ -5,25 +5,63 @@ The arithmetic is fixed to the last bit, so that every node, the simulator and a
 each operation is one IEEE 754 float64 operation per element, in the order written below, and the result is
 rounded once, to nearest even, to the tensor's own dtype. Tensors of integers and booleans (step counters) are
 combined the same way and rounded to the nearest integer; they are exact up to 2**53. numpy only.
+
+Elements do not know of each other, so they are taken a piece at a time, from files to files: however many
+models there are and however large, the memory is that of a few pieces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
-from orbitrain.learning.tensors import TensorError, Tensors, check_like
+from orbitrain.learning.mapped import Elements, MappedModel, ModelWriter, Spec, check_same
+from orbitrain.learning.tensors import TensorError, shown
+
+PIECE: Final = 1 << 17
+"""Elements that are combined at once: 1 MiB as float64, so that a core's cache holds what is worked on."""
 
 
-def weighted_mean(
-    updates: Sequence[tuple[Mapping[str, np.ndarray[Any, np.dtype[Any]]], int]],
-) -> Tensors:
-    """Return sum_k p_k v_k with p_k = n_k / sum_j n_j: FedMeld 1.3, vbar in equation (2), full participation.
+class BadModel(TensorError):
+    """One of the models is not what it should be: `label` says which."""
 
-    `updates` holds (v_k, n_k): tensors of the same names, shapes and dtypes, and the number of samples they
-    were trained on, at least 1. For each tensor exactly
+    def __init__(self, label: str, reason: str) -> None:
+        super().__init__(f"{label}: {reason}")
+        self.label = label
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A model as it is called in what is said of it."""
+
+    label: str
+    model: MappedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """A carried model, its share, and where the mean goes as it was before."""
+
+    carried: Labelled
+    alpha: float
+    pre: Path
+
+
+def aggregate(
+    updates: Sequence[tuple[Labelled, int]],
+    base: Mapping[str, Spec],
+    out: Path,
+    mixing: Mixing | None = None,
+) -> None:
+    """Write sum_k p_k v_k with p_k = n_k / sum_j n_j: FedMeld 1.3, vbar in equation (2), full participation.
+
+    `updates` holds (v_k, n_k): models like `base`, and the number of samples they were trained on, at least
+    1. For each tensor exactly
 
         total = sum(n for _, n in updates)                                   # integers
         mean = 0.0
@@ -31,57 +69,71 @@ def weighted_mean(
             mean = mean + (n / total) * v[name].astype(numpy.float64)
         mean = mean.astype(v[name].dtype)
 
-    The order matters to the last bit: callers sort by device. Raises ValueError for no updates or a weight
-    below 1, TensorError for tensors that do not match the first update's.
+    The order matters to the last bit: callers sort by device. With `mixing`, that is what goes to `pre`, and
+    to `out` goes (1 - alpha) mean + alpha carried: equation (2), third case (t+1 in I_dE), exactly
+    `((1 - alpha) * mean.astype(float64) + alpha * carried.astype(float64)).astype(dtype)`. alpha = 0 gives
+    the mean and alpha = 1 the carried model, bit for bit (the formula would turn -0.0 into 0.0).
+
+    Raises ValueError for no updates, a weight below 1 or an alpha that is not 0 to 1, BadModel for a model
+    that is not like `base` or has values that are not finite, and OSError.
     """
-    if not updates:
+    _check_weights([n_samples for _, n_samples in updates])
+    models = [labelled for labelled, _ in updates]
+    if mixing is not None:
+        if not 0.0 <= mixing.alpha <= 1.0:
+            raise ValueError(f"alpha is {mixing.alpha!r}; it must lie between 0 and 1")
+        models.append(mixing.carried)
+    for labelled in models:
+        try:
+            check_same(labelled.model.specs, base)
+        except TensorError as error:
+            raise BadModel(labelled.label, str(error)) from None
+    total = sum(n_samples for _, n_samples in updates)
+    shares = [(labelled, n_samples / total) for labelled, n_samples in updates]
+    with ExitStack() as stack:
+        writer = stack.enter_context(ModelWriter(out, base))
+        before = writer if mixing is None else stack.enter_context(ModelWriter(mixing.pre, base))
+        for name, spec in base.items():
+            for start in range(0, spec.count, PIECE):
+                stop = min(start + PIECE, spec.count)
+                mean = _rounded(_mean(shares, name, start, stop), spec.dtype)
+                before.put(name, start, mean)
+                if mixing is not None:
+                    carried = _elements(mixing.carried, name, start, stop)
+                    writer.put(name, start, _mixed(mean, carried, mixing.alpha))
+
+
+def _check_weights(weights: Sequence[int]) -> None:
+    if not weights:
         raise ValueError("there is no update to average")
-    for index, (_, n_samples) in enumerate(updates):
+    for index, n_samples in enumerate(weights):
         if type(n_samples) is not int or n_samples < 1:
             raise ValueError(f"update {index} has weight {n_samples!r}; it must be an integer of at least 1")
-    first = updates[0][0]
-    for tensors, _ in updates:
-        check_like(tensors, first)
-    total = sum(n_samples for _, n_samples in updates)
-    mean: Tensors = {}
-    for name in sorted(first):
-        accumulated = np.zeros(first[name].shape, dtype=np.float64)
-        for tensors, n_samples in updates:
-            accumulated += (n_samples / total) * tensors[name].astype(np.float64)
-        mean[name] = _rounded(accumulated, first[name].dtype)
+
+
+def _elements(labelled: Labelled, name: str, start: int, stop: int) -> Elements:
+    """Raises BadModel for values that are not finite."""
+    found = labelled.model.elements(name, start, stop)
+    if found.dtype.kind == "f" and not np.isfinite(found).all():
+        raise BadModel(labelled.label, f"tensor {shown(name)} has values that are not finite")
+    return found
+
+
+def _mean(shares: Sequence[tuple[Labelled, float]], name: str, start: int, stop: int) -> Elements:
+    mean = np.zeros(stop - start, dtype=np.float64)
+    weighted = np.empty(stop - start, dtype=np.float64)
+    for labelled, share in shares:
+        np.multiply(_elements(labelled, name, start, stop), share, out=weighted, dtype=np.float64)
+        mean += weighted
     return mean
 
 
-def mix(
-    own: Mapping[str, np.ndarray[Any, np.dtype[Any]]],
-    carried: Mapping[str, np.ndarray[Any, np.dtype[Any]]],
-    alpha: float,
-) -> Tensors:
-    """Return (1 - alpha) own + alpha carried: FedMeld 1.3, equation (2), third case (t+1 in I_dE).
-
-    For each tensor exactly `((1 - alpha) * own.astype(float64) + alpha *
-    carried.astype(float64)).astype(dtype)`. alpha = 0 returns the values of `own` and alpha = 1 those of
-    `carried`, bit for bit (the formula would turn -0.0 into 0.0). Raises ValueError unless 0 <= alpha <= 1,
-    TensorError for tensors that do not match.
-    """
-    if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"alpha is {alpha!r}; it must lie between 0 and 1")
-    check_like(own, own)
-    check_like(carried, own)
+def _mixed(own: Elements, carried: Elements, alpha: float) -> Elements:
     if alpha in (0.0, 1.0):
-        kept = own if alpha == 0.0 else carried
-        return {name: kept[name].copy() for name in sorted(kept)}
-    mixed: Tensors = {}
-    for name in sorted(own):
-        value = (1.0 - alpha) * own[name].astype(np.float64) + alpha * carried[name].astype(np.float64)
-        mixed[name] = _rounded(value, own[name].dtype)
-    return mixed
+        return own if alpha == 0.0 else carried
+    value = (1.0 - alpha) * own.astype(np.float64) + alpha * carried.astype(np.float64)
+    return _rounded(value, own.dtype)
 
 
-def _rounded(value: np.ndarray[Any, np.dtype[Any]], dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
-    if dtype.kind == "f":
-        # asarray: arithmetic on a tensor of shape () gives a numpy scalar.
-        return np.asarray(value).astype(dtype)
-    if dtype.kind in "iub":
-        return np.asarray(np.rint(value)).astype(dtype)
-    raise TensorError(f"tensors of dtype {dtype} cannot be averaged")
+def _rounded(value: Elements, dtype: np.dtype[Any]) -> Elements:
+    return value.astype(dtype) if dtype.kind == "f" else np.rint(value).astype(dtype)

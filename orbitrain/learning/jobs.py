@@ -18,12 +18,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from orbitrain.learning.aggregation import mix, weighted_mean
+from orbitrain.learning.aggregation import Labelled, Mixing, aggregate
+from orbitrain.learning.mapped import MappedModel
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.learning.tasks import Task, TaskError, Trained, load_task, one_line
 from orbitrain.learning.tensors import (
@@ -128,21 +130,25 @@ def _aggregate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: P
     unexpected = sorted(set(inputs) - {*names, "base", "carried"})
     if unexpected:
         raise JobError(f"there are {len(names)} weights in n_samples, but also an input {unexpected[0]!r}")
-    updates = {name: _read(inputs, name) for name in names}
-    if not updates:
+    if not names:
         raise JobError("there is no update to aggregate")
-    base = _read(inputs, "base") if "base" in inputs else updates[names[0]]
-    for name in names:
-        _check_input(name, updates[name], base)
-    aggregate = weighted_mean([(updates[name], n) for name, n in zip(names, n_samples, strict=True)])
     outputs = {"model": out_dir / "model.safetensors"}
-    if "carried" in inputs:
-        carried = _read(inputs, "carried")
-        _check_input("carried", carried, base)
-        outputs["pre"] = out_dir / "pre.safetensors"
-        write_tensors(outputs["pre"], aggregate)
-        aggregate = mix(aggregate, carried, float(_param(params, "alpha", int | float)))
-    write_tensors(outputs["model"], aggregate)
+    with ExitStack() as stack:
+
+        def mapped(name: str) -> Labelled:
+            return Labelled(name, stack.enter_context(_mapped(inputs, name)))
+
+        updates = [(mapped(name), n) for name, n in zip(names, n_samples, strict=True)]
+        base = mapped("base") if "base" in inputs else updates[0][0]
+        mixing = None
+        if "carried" in inputs:
+            outputs["pre"] = out_dir / "pre.safetensors"
+            alpha = float(_param(params, "alpha", int | float))
+            mixing = Mixing(mapped("carried"), alpha, outputs["pre"])
+        try:
+            aggregate(updates, base.model.specs, outputs["model"], mixing)
+        except TensorError as error:  # it names the input that is bad, so that its sender can be refused
+            raise JobError(str(error)) from error
     return JobResult({"n_samples": sum(n_samples)}, outputs)
 
 
@@ -221,10 +227,11 @@ def _read(inputs: Mapping[str, Path], name: str) -> Tensors:
         raise JobError(f"{name}: {error}") from error
 
 
-def _check_input(name: str, tensors: Tensors, base: Tensors) -> None:
-    """Name the input that is bad, so that the protocol can refuse its sender."""
+def _mapped(inputs: Mapping[str, Path], name: str) -> MappedModel:
+    if name not in inputs:
+        raise JobError(f"the job needs an input {name!r}")
     try:
-        check_like(tensors, base)
+        return MappedModel(inputs[name], MAX_MODEL_BYTES)
     except TensorError as error:
         raise JobError(f"{name}: {error}") from error
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from safetensors import SafetensorError
@@ -42,13 +42,13 @@ def encode_tensors(tensors: Mapping[str, np.ndarray[Any, np.dtype[Any]]]) -> byt
     """
     for name in sorted(tensors):
         if tensors[name].dtype.kind not in "fiub":
-            raise TensorError(f"tensor {_shown(name)} of dtype {tensors[name].dtype} cannot be stored")
+            raise TensorError(f"tensor {shown(name)} of dtype {tensors[name].dtype} cannot be stored")
     # The library reads raw memory: anything but C order would be written scrambled.
     ordered = {name: np.asarray(tensors[name], order="C") for name in sorted(tensors)}
     try:
         return save(ordered)
     except SafetensorError as error:
-        raise TensorError(f"cannot be stored as safetensors: {_one_line(error)}") from error
+        raise TensorError(f"cannot be stored as safetensors: {one_line(error)}") from error
 
 
 def decode_tensors(data: bytes) -> Tensors:
@@ -61,7 +61,7 @@ def decode_tensors(data: bytes) -> Tensors:
         tensors = load(data)
     except (SafetensorError, KeyError, ValueError, OverflowError, RecursionError) as error:
         # KeyError: a dtype numpy lacks (BF16, F8_*). The rest: a header that contradicts itself.
-        raise TensorError(f"not readable safetensors: {type(error).__name__}: {_one_line(error)}") from error
+        raise TensorError(f"not readable safetensors: {type(error).__name__}: {one_line(error)}") from error
     return {name: tensors[name] for name in sorted(tensors)}
 
 
@@ -73,9 +73,7 @@ def read_tensors(path: Path, max_bytes: int) -> Tensors:
     """
     with path.open("rb") as file:
         size_bytes = os.fstat(file.fileno()).st_size
-        if size_bytes > max_bytes:
-            raise TensorError(f"file of {size_bytes} bytes is larger than the allowed {max_bytes}")
-        _check_header_length(file.read(_LENGTH_BYTES), size_bytes)
+        check_header(file, size_bytes, max_bytes)
         file.seek(0)
         data = file.read(size_bytes)
     return decode_tensors(data)
@@ -93,21 +91,29 @@ def check_like(
     """Raise TensorError unless `tensors` has the names, shapes and dtypes of `reference` and is finite."""
     missing = sorted(reference.keys() - tensors.keys())
     if missing:
-        raise TensorError(f"tensor {_shown(missing[0])} is missing ({len(missing)} missing in all)")
+        raise TensorError(f"tensor {shown(missing[0])} is missing ({len(missing)} missing in all)")
     unknown = sorted(tensors.keys() - reference.keys())
     if unknown:
-        raise TensorError(f"tensor {_shown(unknown[0])} is unknown ({len(unknown)} unknown in all)")
+        raise TensorError(f"tensor {shown(unknown[0])} is unknown ({len(unknown)} unknown in all)")
     for name in sorted(reference):
         value, like = tensors[name], reference[name]
         if value.shape != like.shape:
-            raise TensorError(f"tensor {_shown(name)} has shape {list(value.shape)}, not {list(like.shape)}")
+            raise TensorError(f"tensor {shown(name)} has shape {list(value.shape)}, not {list(like.shape)}")
         if value.dtype != like.dtype:
-            raise TensorError(f"tensor {_shown(name)} has dtype {value.dtype}, not {like.dtype}")
+            raise TensorError(f"tensor {shown(name)} has dtype {value.dtype}, not {like.dtype}")
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise TensorError(f"tensor {_shown(name)} has values that are not finite")
+            raise TensorError(f"tensor {shown(name)} has values that are not finite")
 
 
-def _check_header_length(length_field: bytes, size_bytes: int) -> None:
+def check_header(file: BinaryIO, size_bytes: int, max_bytes: int) -> int:
+    """Bytes of the header of a file of `size_bytes`, which is read up to there. Raises TensorError for a file
+    or a header that is too large, or cut short."""
+    if size_bytes > max_bytes:
+        raise TensorError(f"file of {size_bytes} bytes is larger than the allowed {max_bytes}")
+    return _check_header_length(file.read(_LENGTH_BYTES), size_bytes)
+
+
+def _check_header_length(length_field: bytes, size_bytes: int) -> int:
     if len(length_field) < _LENGTH_BYTES:
         raise TensorError(f"file of {size_bytes} bytes is too short to be safetensors")
     header_bytes = int.from_bytes(length_field, "little")
@@ -115,12 +121,14 @@ def _check_header_length(length_field: bytes, size_bytes: int) -> None:
         raise TensorError(f"header of {header_bytes} bytes is larger than the allowed {MAX_HEADER_BYTES}")
     if header_bytes > size_bytes - _LENGTH_BYTES:
         raise TensorError(f"header of {header_bytes} bytes does not fit in a file of {size_bytes}")
+    return header_bytes
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A peer chooses the names: quoted, on one line, and short."""
     return repr(name if len(name) <= 80 else name[:77] + "...")
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What another library says, short."""
     return (str(error).splitlines() or [""])[0][:200]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orbitrain.learning.aggregation import mix, weighted_mean
 from orbitrain.learning.jobs import MAX_TASKS, _tasks, run_job
 from orbitrain.learning.outcome import JobError
 from orbitrain.learning.tensors import encode_tensors, read_tensors, write_tensors
+from tests.reference.meld import combined
 
 TASK = """
 import numpy
@@ -134,7 +134,7 @@ def test_a_task_is_constructed_once_and_the_order_of_its_regions_counts(
 def test_aggregate_averages_and_mixes(tmp_path: Path) -> None:
     inputs = {f"update/{k}": model(tmp_path / f"u{k}", 0.1 * k) for k in range(3)}
     plain = run_job("aggregate", {"n_samples": [1, 2, 4]}, inputs, tmp_path / "plain")
-    mean = weighted_mean([(read_tensors(inputs[f"update/{k}"], 10_000), n) for k, n in enumerate([1, 2, 4])])
+    mean = combined([(n / 7, read_tensors(inputs[f"update/{k}"], 10_000)) for k, n in enumerate([1, 2, 4])])
     assert plain.outputs.keys() == {"model"}
     assert plain.result == {"n_samples": 7}
     assert plain.outputs["model"].read_bytes() == encode_tensors(mean)
@@ -143,7 +143,7 @@ def test_aggregate_averages_and_mixes(tmp_path: Path) -> None:
     mixed = run_job("aggregate", {"n_samples": [1, 2, 4], "alpha": 0.3}, inputs, tmp_path / "mixed")
     carried = read_tensors(inputs["carried"], 10_000)
     assert mixed.outputs["pre"].read_bytes() == encode_tensors(mean)
-    assert mixed.outputs["model"].read_bytes() == encode_tensors(mix(mean, carried, 0.3))
+    assert mixed.outputs["model"].read_bytes() == encode_tensors(combined([(1 - 0.3, mean), (0.3, carried)]))
 
 
 @pytest.mark.parametrize(
