@@ -1,6 +1,6 @@
 """The weighted mean of many large updates: ours from files to a file, Flower's FedAvg over arrays.
 
-    .venv/bin/python bench/aggregate.py [--updates N] [--megabytes M] [--flower PYTHON] [--json FILE]
+    .venv/bin/python bench/aggregate.py [--updates N] [--megabytes M] [--json FILE]
 
 Both take the same updates, float32, of equal names and shapes. Ours is the job `aggregate`: mapped files in,
 a file out, synced. Flower's is what its server does with the replies of a round: `aggregate_arrayrecords` of
@@ -8,8 +8,8 @@ a file out, synced. Flower's is what its server does with the replies of a round
 them is not in its time. Each runs in a process of its own, on files just written; its anonymous memory
 (RssAnon of /proc/self/status) is sampled every 5 ms, and what the process had before the work is taken off.
 
-Flower lives in an environment of its own, made with venv and pip in ~/.cache/orbitrain-bench unless
-`--flower` names its Python; without one ours alone is measured.
+Flower lives in an environment of its own, made with venv and pip in ~/.cache/orbitrain-bench; without one
+ours alone is measured.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.peers.environment import FLOWER, environment
+
 TENSORS = 8
 MIB = 1024 * 1024
 SAMPLE_S = 0.005
-FLOWER = "flwr==1.41.0"
-CACHE = Path.home() / ".cache" / "orbitrain-bench" / "flower"
 
 
 def anonymous_bytes() -> int:
@@ -125,22 +125,6 @@ def make(folder: Path, updates: int, megabytes: int) -> list[int]:
     return [100 + n % 7 for n in range(updates)]
 
 
-def environment() -> Path | None:
-    """Flower's Python, made if it is not there; None where that fails."""
-    python = CACHE / "bin" / "python"
-    known = [str(python), "-c", "import flwr.serverapp"]
-    if not python.exists() or subprocess.run(known, capture_output=True, check=False).returncode:
-        print(f"making {CACHE} with {FLOWER}", file=sys.stderr)
-        for command in (
-            [sys.executable, "-m", "venv", CACHE],
-            [python, "-m", "pip", "install", "--quiet", FLOWER],
-        ):
-            if subprocess.run([str(part) for part in command], check=False).returncode:
-                print(f"Flower: not measured here: {FLOWER} cannot be installed", file=sys.stderr)
-                return None
-    return python
-
-
 def apart(python: Path | str, what: str, folder: Path, weights: list[int]) -> dict[str, Any]:
     command = [
         str(python),
@@ -161,7 +145,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The mean of many updates: ours beside Flower's FedAvg.")
     parser.add_argument("--updates", type=int, default=20, help="(20)")
     parser.add_argument("--megabytes", type=int, default=100, help="of each (100)")
-    parser.add_argument("--flower", type=Path, metavar="PYTHON", help="of an environment with flwr")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--part", choices=["ours", "flower"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -176,9 +159,11 @@ def main() -> None:
         folder = Path(name)
         weights = make(folder, options.updates, options.megabytes)
         figures["ours"] = apart(sys.executable, "ours", folder, weights)
-        python = options.flower or environment()
-        if python is not None:
-            figures["flower"] = apart(python, "flower", folder, weights)
+        programs = environment("flower", FLOWER, "flwr.serverapp")
+        if programs is not None:
+            figures["flower"] = apart(programs / "python", "flower", folder, weights)
+        else:
+            print(f"Flower: not measured here: {FLOWER} cannot be installed")
     model_mib = options.megabytes * 1e6 / MIB
     print(f"{options.updates} updates of {options.megabytes} MB ({model_mib:.0f} MiB), float32")
     for name, title in (("ours", "ours, files to a file, synced"), ("flower", f"{FLOWER}, arrays in memory")):

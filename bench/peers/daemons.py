@@ -1,4 +1,4 @@
-"""Two daemons of this project, which know the plan of their contacts.
+"""Two daemons of this project, which know the plan of their contacts, or have none.
 
 The file is queued at the sending one as by `orbitrain send`.
 """
@@ -33,8 +33,9 @@ COUNTED: Final = ("contact_started", "contact_ended", "letter_delivered", "lette
 class Daemons:
     """`flows`: connections at once; 0: as the nodes' congestion control needs."""
 
-    def __init__(self, flows: int = 0) -> None:
+    def __init__(self, flows: int = 0, *, no_plan: bool = False) -> None:
         self._flows = flows
+        self._no_plan = no_plan
         self._sockets: Path | None = None
 
     def obstacle(self) -> str:
@@ -42,7 +43,7 @@ class Daemons:
 
     def prepare(self, place: Place) -> None:
         self._place = place
-        self._programs = Programs(place.folder / "log")
+        self.programs = Programs(place.folder / "log")
         self._sockets = Path(tempfile.mkdtemp(prefix="ob", dir="/tmp"))  # their paths must be short
         for node, peer in ((place.source, place.destination), (place.destination, place.source)):
             folder = place.folder / node.name
@@ -52,7 +53,8 @@ class Daemons:
                 kind="satellite",
                 seed=0,
                 plan=str(place.plan),
-                clock=str(place.clock),
+                no_plan=self._no_plan,
+                clock=str(self._clock(node)),
                 link=Link(
                     listen=f"{node.address}:{PORT}",
                     peers={peer.name: f"{peer.address}:{PORT}"},
@@ -64,7 +66,7 @@ class Daemons:
                 operator=Operator(listen=self._desk(node)),
             )
             (folder / "node.toml").write_text(dump_toml(config.model_dump(exclude_none=True)))
-            self._programs.start(node, *python("satellite_node"), "--config", folder / "node.toml")
+            self.programs.serve(node, *python("satellite_node"), "--config", folder / "node.toml")
 
     def start(self) -> None:
         """What `orbitrain send` asks of the node, without the time in which a command starts."""
@@ -88,6 +90,9 @@ class Daemons:
 
         asyncio.run(ask())
 
+    def _clock(self, node: Node) -> Path:
+        return self._place.clock
+
     def _desk(self, node: Node) -> str:
         return f"unix:{self._sockets}/{node.name}"
 
@@ -105,6 +110,6 @@ class Daemons:
         return sum(int(event.fields["bytes"]) for event in events if event.kind in COUNTED)
 
     def stop(self) -> None:
-        self._programs.stop()
+        self.programs.stop()
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)
