@@ -30,6 +30,12 @@ from orbitrain.transport.store.errors import (
 PARTS_MAX = 1024
 """Separate ranges of one partial object: a sender goes in order, so few; this bounds the list's memory."""
 
+HASH_AHEAD_BYTES = 64 * 1024 * 1024
+"""Hashed at once while more comes: more than comes meanwhile, so that it catches up after a restart."""
+
+HASH_READ_BYTES = 256 * 1024
+"""Read for that at a time: within a processor's cache."""
+
 
 def sha256_of(file: io.FileIO) -> Digest:
     """Of all of an open file."""
@@ -72,11 +78,31 @@ class _State(Enum):
     MISMATCHED = auto()
 
 
+class _Prefix:
+    """SHA-256 of a file's bytes from its start on."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+        self.end = 0
+        """Bytes that are in it."""
+
+    def extend(self, descriptor: int, end: int) -> None:
+        """Take in the bytes up to `end`, or the file's end."""
+        buffer = memoryview(bytearray(HASH_READ_BYTES))
+        while self.end < end:
+            count = os.preadv(descriptor, [buffer[: end - self.end]], self.end)
+            if not count:
+                return
+            self.sha256.update(buffer[:count])
+            self.end += count
+
+
 class Incoming:
     """One object being received. Made by `BlobStore.incoming` and `BlobStore.shared`.
 
-    A byte that is held is never written again, so what `finish` has hashed is what it publishes, whatever
-    another writer of the same object does meanwhile.
+    A byte that is held is never written again, so what has been hashed, ahead or by `finish`, is what it
+    publishes, whatever another writer of the same object does meanwhile. Bytes that a failed commit lets go
+    of may be written again: what was hashed ahead is then forgotten.
     """
 
     def __init__(
@@ -99,8 +125,10 @@ class Incoming:
         self._held = RangeSet(held)
         self._committed = RangeSet(held)
         self._file: io.FileIO | None = None
-        # Whoever syncs, hashes or drops it has the first; whoever looks or writes only the second.
+        self._prefix = _Prefix()
+        # Taken in this order: by whoever syncs, finishes or drops it; hashes; looks or writes.
         self._settling = threading.Lock()
+        self._hashing = threading.Lock()
         self._lock = threading.Lock()
         self._state = _State.OPEN
         self._claimed = bool(held)
@@ -207,11 +235,29 @@ class Incoming:
                 # Nobody knows what of it has reached the disk.
                 self._shelf.reserve(self._committed.total_bytes - self._held.total_bytes)
                 self._held = RangeSet(self._committed)
+                self._prefix = _Prefix()
             if isinstance(error, OSError):
                 raise_full(error)
             raise
         with self._lock:
             self._committed = RangeSet(held)
+
+    def hash_ahead(self) -> None:
+        """Hash bytes that are held from the start on, HASH_AHEAD_BYTES at most: `finish` has less to do then.
+
+        Others may write and commit meanwhile. What cannot be read is left to `finish`.
+        """
+        with self._hashing, suppress(OSError):
+            with self._lock:
+                prefix = self._prefix
+                gaps = self._held.missing(prefix.end, self.size)
+                held_end = gaps[0][0] if gaps else self.size
+                if self._state is not _State.OPEN or held_end <= prefix.end:
+                    return
+                # Of its own, as the object may rest, or be dropped, meanwhile.
+                file = io.FileIO(self.path)
+            with file:
+                prefix.extend(file.fileno(), min(held_end, prefix.end + HASH_AHEAD_BYTES))
 
     def rest(self) -> None:
         """Commit, and let go of the file until more bytes come. Raises as `commit`."""
@@ -238,7 +284,7 @@ class Incoming:
                 return
             assert self._file is not None
             try:
-                if sha256_of(self._file) != self.digest:
+                if self._sha256(self._file.fileno()) != self.digest:
                     self._drop(_State.MISMATCHED)
                     raise DigestMismatch(f"the bytes received are not object {self.digest}")
                 os.fsync(self._file.fileno())
@@ -251,6 +297,11 @@ class Incoming:
                 self._shut()
             self._shelf.reserve(-self.size)
             self._shelf.ended(self, mismatched=False)
+
+    def _sha256(self, descriptor: int) -> Digest:
+        with self._hashing:
+            self._prefix.extend(descriptor, self.size)
+            return self._prefix.sha256.hexdigest()
 
     def _whole(self) -> bool:
         """Claims the right to publish. False if it is published already."""
