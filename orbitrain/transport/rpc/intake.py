@@ -83,6 +83,10 @@ class Intake:
         self._arrived_bytes = 0
         self._committed_s = wall_s()
         self._commit: asyncio.Task[None] | None = None
+        self._hashing: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._untold = False
+        self._untold_damaged: list[Range] = []
         self.damaged = 0
         """Chunks that were not as their CRC says."""
 
@@ -97,6 +101,10 @@ class Intake:
             while chunk is not None:
                 if chunk.object != name or chunk.source != source:
                     raise _broken("a stream carries one object of one source")
+                rest.reading()
+                await asyncio.sleep(
+                    0
+                )  # gRPC is asked for the next chunk, and reads it while this one is taken
                 damaged = self._take(chunk)
                 if not self._incoming.missing:
                     await self._publish()
@@ -107,28 +115,33 @@ class Intake:
             await self._committing()
             await asyncio.to_thread(self._incoming.rest)
             await self._tell([])
+            await self._told_all()
         finally:
+            if self._telling is not None:  # whoever answers next must not do so beside it
+                self._telling.add_done_callback(lambda task: task.cancelled() or task.exception())
+                await asyncio.wait({self._telling}, timeout=DRAIN_S)
             if self._commit is not None:  # it goes on in its thread; what comes of it is in the ledger
                 self._commit.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def _take(self, chunk: link_pb2.Chunk) -> list[Range]:
         """Returns the chunk's range if it is damaged."""
         size = self._incoming.size
-        if len(chunk.data) > CHUNK_BYTES_MAX or (not chunk.data and size):
-            raise _broken(f"a chunk of {len(chunk.data)} bytes of an object")
-        self._arrived_bytes += len(chunk.data)
-        if zlib.crc32(chunk.data) != chunk.crc32:
+        data, offset = chunk.data, chunk.offset  # looked up once: each time is a copy
+        if len(data) > CHUNK_BYTES_MAX or (not data and size):
+            raise _broken(f"a chunk of {len(data)} bytes of an object")
+        self._arrived_bytes += len(data)
+        if zlib.crc32(data) != chunk.crc32:
             self.damaged += 1
             if self.damaged > DAMAGED_MAX:
                 raise Rejection(grpc.StatusCode.DATA_LOSS, f"more than {DAMAGED_MAX} damaged chunks")
-            if not 0 <= chunk.offset <= size - len(chunk.data):
+            if not 0 <= offset <= size - len(data):
                 raise _broken(f"a damaged chunk outside an object of {size} bytes")
-            return [(chunk.offset, chunk.offset + len(chunk.data))]
-        self._good_bytes += len(chunk.data)
+            return [(offset, offset + len(data))]
+        self._good_bytes += len(data)
         if self._good_bytes > size:
             # Otherwise a stream could repeat bytes for ever.
             raise _broken("more bytes than the object has")
-        self._incoming.write(chunk.offset, chunk.data)
+        self._incoming.write(offset, data)
         return []
 
     async def _wait(self, reading: asyncio.Future[link_pb2.Chunk | None]) -> None:
@@ -155,6 +168,9 @@ class Intake:
             return
         if uncommitted >= COMMIT_BYTES or wall_s() - self._committed_s >= COMMIT_S:
             self._commit = asyncio.create_task(asyncio.to_thread(self._incoming.commit))
+            if self._hashing is None or self._hashing.done():
+                # Beside it, so that the digest is nearly there with the last byte. It raises nothing.
+                self._hashing = asyncio.create_task(asyncio.to_thread(self._incoming.hash_ahead))
 
     async def _committing(self) -> None:
         """The end of the commit under way, if there is one."""
@@ -171,21 +187,42 @@ class Intake:
             if not done:
                 await self._tell([])
         await finish
+        await self._told_all()
         await self._answer(link_pb2.Progress(arrived_bytes=self._arrived_bytes, whole=True))
 
     async def _tell(self, damaged: list[Range]) -> None:
-        """Answer with what has arrived, and what has been committed since the last answer."""
-        fresh = []
-        for start, end in self._incoming.committed:
-            fresh += self._told.missing(start, end)
-            self._told.add(start, end)
-        await self._answer(
-            link_pb2.Progress(
-                arrived_bytes=self._arrived_bytes,
-                damaged=[link_pb2.Range(start=a, end=b) for a, b in damaged],
-                committed=[link_pb2.Range(start=a, end=b) for a, b in fresh],
+        """Answer with what has arrived, and what has been committed since the last answer.
+
+        Not waited for: while an answer is on its way, the next one gathers. Raises what the last one did.
+        """
+        self._untold = True
+        self._untold_damaged += damaged
+        if self._telling is not None and self._telling.done():
+            await self._told_all()
+        if self._telling is None:
+            self._telling = asyncio.create_task(self._answers())
+
+    async def _answers(self) -> None:
+        while self._untold:
+            self._untold = False
+            damaged, self._untold_damaged = self._untold_damaged, []
+            fresh = []
+            for start, end in self._incoming.committed:
+                fresh += self._told.missing(start, end)
+                self._told.add(start, end)
+            await self._answer(
+                link_pb2.Progress(
+                    arrived_bytes=self._arrived_bytes,
+                    damaged=[link_pb2.Range(start=a, end=b) for a, b in damaged],
+                    committed=[link_pb2.Range(start=a, end=b) for a, b in fresh],
+                )
             )
-        )
+
+    async def _told_all(self) -> None:
+        """The end of the answers under way, if there are any."""
+        if self._telling is not None:
+            await self._telling
+            self._telling = None
 
 
 def _broken(reason: str) -> Rejection:

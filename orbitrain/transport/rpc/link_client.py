@@ -14,7 +14,7 @@ import grpc.aio
 
 from orbitrain.machine import NEVER_NS, Digest
 from orbitrain.transport.objects import CHUNK_BYTES_MAX, Pace, Range, RangeSet, Sending
-from orbitrain.transport.rpc.channel import CHUNK_BYTES_DEFAULT, Client, LinkDown, PeerRefused, one_line
+from orbitrain.transport.rpc.channel import Client, LinkDown, PeerRefused, one_line
 from orbitrain.transport.rpc.intake import DAMAGED_MAX
 from orbitrain.transport.rpc.link import NAME_CHARACTERS_MAX, OBJECTS_MAX
 from orbitrain.v1 import link_pb2, link_pb2_grpc
@@ -25,8 +25,17 @@ OFFER_TIMEOUT_S: Final = 10.0
 WINDOW_BYTES: Final = 8 * 1024 * 1024
 """Bytes in the air where nobody says what the link is like: loopback carries that in a few milliseconds."""
 
-PACE: Final = Pace(CHUNK_BYTES_DEFAULT, WINDOW_BYTES)
+CHUNK_BYTES: Final = 1024 * 1024
+"""... and of a chunk there: each costs both ends as much again as several hundred kilobytes do."""
+
+PACE: Final = Pace(CHUNK_BYTES, WINDOW_BYTES)
 """Of a link of which nothing is known."""
+
+PUT: Final = "/orbitrain.v1.Link/Put"
+"""The method, called with chunks that are serialised already."""
+
+_DATA_TAG: Final = bytes([link_pb2.Chunk.DATA_FIELD_NUMBER << 3 | 2])
+"""Of the field `data`: its number, and that it is a length and bytes."""
 
 Room = Callable[[int], int]
 """How large the next chunk may be, bytes, given the bytes in the air; 0 to send no more."""
@@ -54,6 +63,7 @@ class LinkClient(Client):
         self.object_bytes = 0
         """Bytes of objects sent so far, repeats included."""
         self._stub = link_pb2_grpc.LinkStub(self._channel)
+        self._put_stream: Any = self._channel.stream_stream(PUT, None, link_pb2.Progress.FromString)
 
     async def ping(self, request: link_pb2.PingRequest, timeout_s: float) -> link_pb2.PingReply:
         reply: link_pb2.PingReply = await self._unary(self._stub.Ping, request, timeout_s)
@@ -107,7 +117,7 @@ class LinkClient(Client):
         seconds without a sign of the peer. Raises OSError if the file cannot be read or does not have `size`
         bytes.
         """
-        with await asyncio.to_thread(path.open, "rb") as file:
+        with await asyncio.to_thread(path.open, "rb", 0) as file:
             actual = (await asyncio.to_thread(path.stat)).st_size
             if actual != size:
                 raise OSError(f"{path}: {actual} bytes instead of {size}")
@@ -115,7 +125,7 @@ class LinkClient(Client):
             put = _Put(self, link_pb2.ObjectName(digest=digest, size=size), wanted, room)
             async with self._failures():
                 self.traffic.call()
-                call = self._stub.Put()
+                call = self._put_stream()
                 try:
                     return await put.run(call, file, patience_s)
                 except TimeoutError:
@@ -130,6 +140,18 @@ class LinkClient(Client):
         """
         receipt: link_pb2.Receipt = await self._unary(self._stub.Deliver, letter, timeout_s)
         return receipt
+
+
+def with_data(head: link_pb2.Chunk, data: bytes) -> bytes:
+    """A chunk, serialised, with these bytes as its data: copied once, where protobuf copies them thrice."""
+    if not data:
+        return head.SerializeToString()
+    length, size = bytearray(), len(data)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return b"".join((head.SerializeToString(), _DATA_TAG, length, data))
 
 
 class _Put:
@@ -197,14 +219,16 @@ class _Put:
             await self._write(call, data, piece[0], patience_s)
 
     async def _write(self, call: Any, data: bytes, offset: int, patience_s: float) -> None:
-        chunk = link_pb2.Chunk(
-            object=self._name, offset=offset, data=data, source=self._client.source, crc32=zlib.crc32(data)
+        head = link_pb2.Chunk(
+            object=self._name, offset=offset, source=self._client.source, crc32=zlib.crc32(data)
         )
-        self._client.traffic.sent(chunk)
+        message = with_data(head, data)
+        self._client.traffic.sent_serialised(len(message))
         self._client.object_bytes += len(data)
         # The peer has ended the call: what it has to say is read next.
         with suppress(asyncio.InvalidStateError):
-            await asyncio.wait_for(call.write(chunk), patience_s)
+            async with asyncio.timeout(patience_s):
+                await call.write(message)
 
     def _hear(self, progress: link_pb2.Progress) -> bool:
         """Whether the object is whole now."""
