@@ -180,7 +180,7 @@ class Custodian:
         except (OrderError, ValueError) as error:
             return [Report("bundle_refused", Severity.WARNING_LO, {"reason": str(error)})]
         state = self._state
-        token = f"order {str(command.arguments.get('token', ''))[:64]}"
+        token = f"order {command.arguments.get('token', '')}"
         if any(known.id == token for known in state.known):
             return [Report("bundle_queued_before", Severity.ACTIVITY_LO, {"bundle": token})]
         wrong = None
@@ -231,8 +231,11 @@ class Custodian:
             raise RemoteProtocolError("expired")
         if len(self._state.held) + len(self._state.arrived) >= HELD_MAX:
             raise RemoteProtocolError(f"full: {HELD_MAX} bundles are in custody")
-        if bundle.destination != self._name and self._leg(bundle, now_ns) is None:
-            raise RemoteProtocolError(f"no route to {bundle.destination[:64]!r}")
+        if bundle.destination != self._name:
+            if len(bundle.custodians) >= HOPS_MAX:
+                raise RemoteProtocolError(f"custodians: {HOPS_MAX} have had it: nobody would take it on")
+            if self._next(bundle, now_ns) is None:
+                raise RemoteProtocolError(f"no route to {bundle.destination[:64]!r}")
         return self._taken(bundle, "bundle_accepted", now_ns)
 
     @staticmethod
@@ -261,13 +264,18 @@ class Custodian:
 
     # ------------------------------------------------------------------------------ going out
 
-    def _leg(self, bundle: wire.Bundle, now_ns: int, refused_by: Collection[str] = ()) -> Leg | None:
+    def _next(self, bundle: wire.Bundle, now_ns: int, refused_by: Collection[str] = ()) -> Leg | None:
+        """By the plan; but whoever a bundle is for may have it while it is here, announced or not."""
         without = {self._name, *bundle.custodians, *refused_by}
-        return self._routes.leg(identity(bundle), bundle.destination, now_ns, bundle.size, without)
+        leg = self._routes.leg(identity(bundle), bundle.destination, now_ns, bundle.size, without)
+        if bundle.destination in self._contacts and (leg is None or leg.node != bundle.destination):
+            self._routes.release(identity(bundle))
+            return Leg(bundle.destination, NEVER_NS)
+        return leg
 
     def _route(self, held: wire.Held, now_ns: int) -> list[Action]:
         """Choose the next custodian, and send it there unless it is on its way to it."""
-        leg = self._leg(held.bundle, now_ns, held.refused_by)
+        leg = self._next(held.bundle, now_ns, held.refused_by)
         if held.key and (leg is None or leg.node == held.next):
             held.review_ns = NEVER_NS if leg is None else leg.ends_ns
             return []
@@ -341,16 +349,16 @@ class Custodian:
         return [Report("bundle_refused", Severity.WARNING_LO, fields), *self._route(held, now_ns)]
 
     def _met(self, peer: str, now_ns: int) -> list[Action]:
-        """Whoever a bundle is for may have it, announced or not."""
+        """What is for it goes to it, announced or not; and what nobody else takes is offered once more."""
         self._contacts.add(peer)
         actions: list[Action] = []
         for held in list(self._state.held):
-            if held.bundle.destination != peer or held.next == peer or peer in held.refused_by:
-                continue
-            if held.key:
-                actions += self._recall(held)
-            else:
-                actions += self._send(held, Leg(peer, NEVER_NS))
+            if held.bundle.destination == peer:
+                if held.next != peer:
+                    actions += self._route(held, now_ns)
+            elif not held.next and peer in held.refused_by:
+                held.refused_by.remove(peer)
+                actions += self._route(held, now_ns)
         return actions
 
     def _parted(self, peer: str, now_ns: int) -> list[Action]:

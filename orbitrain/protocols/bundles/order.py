@@ -47,22 +47,21 @@ class Order:
 def order_of(arguments: Mapping[str, Any]) -> Order:
     """The order of a command. Raises OrderError."""
     try:
-        order = Order(
-            str(arguments["destination"]),
-            str(arguments["name"]),
-            Lane(int(arguments["lane"])),
-            int(arguments["expires_at_ns"]),
-        )
-    except (KeyError, ValueError) as error:
-        raise OrderError(f"an order without a usable {error}") from None
-    wrong = why_no_name(order.name)
+        destination, name = str(arguments["destination"]), str(arguments["name"])
+        lane, expires_at_ns = arguments["lane"], arguments["expires_at_ns"]
+    except KeyError as error:
+        raise OrderError(f"{error.args[0]}: is missing") from None
+    for field, value in (("lane", lane), ("expires_at_ns", expires_at_ns)):
+        if not isinstance(value, int):
+            raise OrderError(f"{field}: must be a whole number")
+    wrong = why_no_name(name)
     if wrong is not None:
         raise OrderError(f"name: {wrong}")
-    if order.lane not in PRIORITIES.values():
-        raise OrderError(f"priority: must be {', '.join(PRIORITIES)}, not lane {int(order.lane)}")
-    if not 0 <= order.expires_at_ns <= NEVER_NS:
-        raise OrderError(f"expires: must be 0 to {NEVER_NS} ns, not {order.expires_at_ns}")
-    return order
+    if lane not in PRIORITIES.values():
+        raise OrderError(f"priority: must be {', '.join(PRIORITIES)}, not lane {lane}")
+    if not 0 <= expires_at_ns <= NEVER_NS:
+        raise OrderError(f"expires: must be 0 to {NEVER_NS} ns, not {expires_at_ns}")
+    return Order(destination, name, Lane(lane), expires_at_ns)
 
 
 def why_no_name(name: str) -> str | None:
