@@ -139,7 +139,11 @@ def earliest_arrival_in_parts(
     without: Collection[str] = (),
 ) -> Route | None:
     """As `earliest_arrival` with nothing reserved, where a hop that a contact's end cuts off goes on in the
-    next contact of the two nodes: a hop's `contact` is the one that it begins in."""
+    next contact of the two nodes: a hop's `contact` is the one that it begins in.
+
+    It begins as soon as it can. That is the earliest arrival unless the delays of these contacts differ by
+    more than the time between them.
+    """
     _check_size(size_bytes)
     return _first_there(
         plan,
@@ -252,6 +256,7 @@ def _hop_in_parts(
 ) -> Hop | None:
     missing = Fraction(size_bytes * 8 * _NS_PER_S)
     first: tuple[Contact, int] | None = None
+    latest_ns = 0  # arrival of the parts so far: a later one may have less far to go
     for contact in plan.from_instant(source, destination, ready_ns):
         begin_ns = max(ready_ns, contact.start_ns)
         if begin_ns >= contact.end_ns:
@@ -259,8 +264,10 @@ def _hop_in_parts(
         first = first or (contact, begin_ns)
         finish_ns = contact.finish_of_ns(begin_ns, missing)
         if finish_ns is not None:
-            return Hop(first[0], first[1], finish_ns, finish_ns + contact.delay_ns_at(finish_ns))
+            latest_ns = max(latest_ns, finish_ns + contact.delay_ns_at(finish_ns))
+            return Hop(first[0], first[1], finish_ns, latest_ns)
         missing -= contact.volume_bit_e9(begin_ns, contact.end_ns)
+        latest_ns = max(latest_ns, contact.end_ns + contact.delay_ns_at(contact.end_ns))
     return None
 
 

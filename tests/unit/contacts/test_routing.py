@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
-from orbitrain.contacts.routing import Hop, Residual, Route, earliest_arrival, latest_departure
+from orbitrain.contacts.routing import (
+    Hop,
+    Residual,
+    Route,
+    earliest_arrival,
+    earliest_arrival_in_parts,
+    latest_departure,
+)
 
 NAMES = ("a", "b", "c", "d")
 NODES = tuple(PlanNode(name, "satellite") for name in NAMES)
@@ -99,6 +106,36 @@ def every_sending(plan: ContactPlan, size_bytes: int, residual: Residual) -> lis
     return found
 
 
+def every_sending_in_parts(plan: ContactPlan, size_bytes: int) -> list[Sending]:
+    """Whatever could be done: begin at each nanosecond of each contact, go on in those that follow."""
+    found = []
+    for first in plan.contacts:
+        following = [
+            one for one in plan.between(first.source, first.destination) if one.start_ns >= first.start_ns
+        ]
+        for start_ns in range(first.start_ns, first.end_ns):
+            left = Fraction(size_bytes * 8 * SECOND)
+            finish_ns, arrival_ns = start_ns, start_ns + first.delay_ns_at(start_ns)
+            for one in following:
+                for t_ns in range(max(start_ns, one.start_ns), one.end_ns):
+                    if left > 0:
+                        left -= (rate(one, t_ns) + rate(one, t_ns + 1)) / 2
+                        finish_ns = t_ns + 1
+                        arrival_ns = max(arrival_ns, finish_ns + one.delay_ns_at(finish_ns))
+            if left <= 0:
+                found.append(Sending(first, start_ns, finish_ns, arrival_ns))
+    return found
+
+
+def with_delay(plan: ContactPlan, delay_ns: int) -> ContactPlan:
+    """The plan with one delay everywhere."""
+    contacts = [
+        replace(one, samples=tuple(replace(sample, delay_ns=delay_ns) for sample in one.samples))
+        for one in plan.contacts
+    ]
+    return replace(plan, contacts=tuple(contacts))
+
+
 def reached(sendings: list[Sending], node: str, t_ns: int) -> dict[str, int]:
     """The earliest instant at each node, of all that can be reached from `node` at `t_ns`."""
     states, new = {(node, t_ns)}, [(node, t_ns)]
@@ -151,6 +188,48 @@ def test_the_earliest_arrival_is_that_of_trying_everything(
         if route:
             assert route[0].start_ns >= t_ns
             check_route(route, "a", destination, sendings, size_bytes)
+
+
+@settings(max_examples=100, deadline=None)
+@given(plans, st.data(), st.sampled_from((0, 2, 11)), sizes, st.sets(st.sampled_from(("b", "c", "d", "x"))))
+def test_the_earliest_arrival_without_some_nodes_is_that_of_a_plan_that_lacks_them(
+    plan: ContactPlan, data: st.DataObject, t_ns: int, size_bytes: int, without: set[str]
+) -> None:
+    residual = data.draw(reserved(plan))
+    sendings = [
+        one for one in every_sending(plan, size_bytes, residual) if one.contact.destination not in without
+    ]
+    best = reached(sendings, "a", t_ns)
+    for destination in NAMES[1:]:
+        route = earliest_arrival(plan, "a", destination, t_ns, size_bytes, residual, without)
+        assert (route[-1].arrival_ns if route else None) == best.get(destination)
+        if route:
+            check_route(route, "a", destination, sendings, size_bytes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    plans,
+    st.sampled_from((0, 2, 11)),
+    st.sampled_from((0, 1, 5, 12, 20, 40)),
+    st.sampled_from((0, 1, 5)),
+    st.sets(st.sampled_from(("b", "c")), max_size=1),
+)
+def test_the_earliest_arrival_in_parts_is_that_of_trying_everything(
+    plan: ContactPlan, t_ns: int, size_bytes: int, delay_ns: int, without: set[str]
+) -> None:
+    plan = with_delay(plan, delay_ns)
+    sendings = [
+        one for one in every_sending_in_parts(plan, size_bytes) if one.contact.destination not in without
+    ]
+    best = reached(sendings, "a", t_ns)
+    for destination in NAMES[1:]:
+        route = earliest_arrival_in_parts(plan, "a", destination, t_ns, size_bytes, without)
+        assert (route[-1].arrival_ns if route else None) == best.get(destination)
+        if route:
+            check_route(route, "a", destination, sendings, size_bytes)
+        whole = earliest_arrival(plan, "a", destination, t_ns, size_bytes, without=without)
+        assert whole is None or (route and route[-1].arrival_ns <= whole[-1].arrival_ns)
 
 
 @settings(max_examples=200, deadline=None)
@@ -294,3 +373,31 @@ def test_to_stay_needs_no_hop_and_what_is_not_linked_is_not_reached() -> None:
     assert earliest_arrival(plan, "a", "b", 10, 0) is None  # the end is not part of a contact
     with pytest.raises(ValueError, match=r"^size_bytes: must be 0 or more, not -1$"):
         earliest_arrival(plan, "a", "b", 0, -1)
+    with pytest.raises(ValueError, match=r"^size_bytes: must be 0 or more, not -1$"):
+        earliest_arrival_in_parts(plan, "a", "b", 0, -1)
+
+
+def test_a_node_to_be_avoided_is_neither_gone_over_nor_reached() -> None:
+    plan = plan_of(contact("ab", 0, 10), contact("bd", 0, 10), contact("ac", 0, 10), contact("cd", 5, 10))
+    route = earliest_arrival(plan, "a", "d", 0, 1, without={"b"})
+    assert route is not None and [hop.contact.destination for hop in route] == ["c", "d"]
+    assert earliest_arrival(plan, "a", "d", 0, 1, without={"b", "c"}) is None
+    assert earliest_arrival(plan, "a", "d", 0, 1, without={"d"}) is None
+    assert earliest_arrival_in_parts(plan, "a", "d", 0, 1, without={"d"}) is None
+
+
+def test_what_no_contact_can_take_whole_goes_in_parts() -> None:
+    first, second = contact("ad", 0, 4, delay_ns=1), contact("ad", 6, 9, delay_ns=1)
+    plan = plan_of(first, second)
+    assert earliest_arrival(plan, "a", "d", 0, 6) is None
+    assert earliest_arrival_in_parts(plan, "a", "d", 0, 6) == (Hop(first, 0, 8, 9),)
+    assert earliest_arrival_in_parts(plan, "a", "d", 3, 4) == (Hop(first, 3, 9, 10),)
+    assert earliest_arrival_in_parts(plan, "a", "d", 0, 8) is None
+
+
+def test_a_transfer_in_parts_is_whole_only_once_its_slowest_part_is_there() -> None:
+    slow, quick = contact("ab", 0, 4, delay_ns=9), contact("ab", 6, 10, delay_ns=1)
+    onward = contact("bd", 8, 20)
+    plan = plan_of(slow, quick, onward)
+    route = earliest_arrival_in_parts(plan, "a", "d", 0, 5)
+    assert route == (Hop(slow, 0, 7, 13), Hop(onward, 13, 18, 18))
