@@ -32,6 +32,8 @@ class Inbox:
     def __init__(self, folder: Path, others: Jobs) -> None:
         self._folder = folder
         self._others = others
+        self._putting = asyncio.Lock()
+        """One after the other: the disk is no faster for two, and both may be of the same bytes."""
 
     async def run(
         self, kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path
@@ -40,9 +42,10 @@ class Inbox:
         if kind != INBOX_JOB:
             return await self._others.run(kind, params, inputs, out_dir)
         try:
-            path = await asyncio.to_thread(
-                put, self._folder, params["origin"], params["name"], inputs["file"]
-            )
+            async with self._putting:
+                path = await asyncio.to_thread(
+                    put, self._folder, params["origin"], params["name"], inputs["file"]
+                )
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise JobError("the disk is full" if full else f"{error.strerror}: {error.filename}") from None
@@ -50,17 +53,16 @@ class Inbox:
 
 
 def put(folder: Path, origin: str, name: str, source: Path) -> Path:
-    """Copy a file to where it is found; durable on return. Names have been checked.
+    """Copy a file to where it is found; durable on return. Names have been checked. One call at a time.
 
     One that is there with the same bytes is left as it is: the job may run twice. Another of that name keeps
     it, and the new one has a number. Raises OSError.
     """
     place = folder / origin
     place.mkdir(parents=True, exist_ok=True)
-    fresh = (
-        place / f".{source.parent.name}{source.name}"
-    )  # its digest: of two at once neither spoils the other
+    fresh = place / f".{source.parent.name}{source.name}"  # its digest: what a crash left is found again
     try:
+        fresh.unlink(missing_ok=True)  # not written over: it may have its name already, and be read
         shutil.copyfile(source, fresh)
         with fresh.open("rb+") as file:
             os.fsync(file.fileno())
@@ -74,7 +76,7 @@ def put(folder: Path, origin: str, name: str, source: Path) -> Path:
             break
     finally:
         fresh.unlink(missing_ok=True)
-    for each in (place, folder):
+    for each in (place, folder, folder.parent):  # the first file of all also made these
         descriptor = os.open(each, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
