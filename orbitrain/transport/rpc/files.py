@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,8 @@ async def received(
     """
     head: operator_pb2.FilePiece | None = None
     written = 0
-    with path.open("xb") as file:
+    # Without a buffer: what did not fit would be written once more as it is closed, and fail there.
+    with path.open("xb", buffering=0) as file:
         async for piece in requests:
             if head is None:
                 head = piece
@@ -54,17 +56,22 @@ async def received(
             if len(piece.data) > CHUNK_BYTES_MAX or written > head.size:
                 raise _broken(f"a piece of {len(piece.data)} bytes of a file")
             try:
-                await asyncio.to_thread(file.write, piece.data)
+                await asyncio.to_thread(_write, file, piece.data)
             except OSError as error:
                 raise_full(error)
         if head is None or written != head.size:
             raise _broken(f"a file that ends after {written} bytes")
         try:
-            file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())
         except OSError as error:
             raise_full(error)
     return head.order
+
+
+def _write(file: io.FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _broken(reason: str) -> Rejection:

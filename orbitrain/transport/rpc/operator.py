@@ -136,6 +136,8 @@ class _Servicer(operator_pb2_grpc.OperatorServicer):
             code, reason = grpc.StatusCode.PERMISSION_DENIED, one_line(str(error))
         except (StorageFull, ObjectTooLarge) as error:
             code, reason = grpc.StatusCode.RESOURCE_EXHAUSTED, one_line(str(error))
+        except OSError as error:  # the node is there, and will not do better
+            code, reason = grpc.StatusCode.FAILED_PRECONDITION, f"cannot be kept: {error.strerror}"
         finally:
             path.unlink(missing_ok=True)
         await context.abort(code, reason)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import errno
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -12,8 +15,10 @@ import pytest
 
 from orbitrain.core import Event
 from orbitrain.machine import Severity
+from orbitrain.transport.objects import CHUNK_BYTES_MAX
 from orbitrain.transport.rpc import OperatorClient, OperatorServer, PeerRefused, Refusal, operator
 from orbitrain.transport.store import Archive, BlobStore, Journal
+from orbitrain.transport.store.blobs import OBJECT_BYTES_MAX
 from orbitrain.v1 import link_pb2, operator_pb2, operator_pb2_grpc
 
 
@@ -21,6 +26,8 @@ class Node:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.plans: list[tuple[int, bytes]] = []
+        self.blobs: BlobStore | None = None
+        self.files: list[tuple[str, bytes]] = []
 
     async def read_journal(self, request: operator_pb2.ReadJournalRequest) -> operator_pb2.JournalPage:
         return self.journal.page("node", request.after_event, request.after_metric)
@@ -40,6 +47,20 @@ class Node:
         self.plans.append((at_ns, data))
         return operator_pb2.UpdatePlanReply(accepted=True, at_ns=at_ns)
 
+    def admit_file(self, order: operator_pb2.SendOrder, size: int) -> None:
+        if order.destination == "nowhere":
+            raise Refusal("destination: 'nowhere' is not a node of the plan")
+        assert self.blobs is not None
+        self.blobs.check_whole(size)
+
+    async def send_file(self, order: operator_pb2.SendOrder, path: Path) -> operator_pb2.SendFileReply:
+        if order.name == "broken":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        if order.name == "full":
+            return operator_pb2.SendFileReply(refused="1000 bundles are in custody")
+        self.files.append((order.name, await asyncio.to_thread(path.read_bytes)))
+        return operator_pb2.SendFileReply(bundle=f"b{len(self.files)}")
+
 
 @dataclass
 class Seat:
@@ -58,6 +79,7 @@ async def seat() -> AsyncIterator[Seat]:
         journal = Journal(folder / "journal", "normal")
         blobs, mine = BlobStore(folder / "blobs"), BlobStore(folder / "mine")
         node = Node(journal)
+        node.blobs = blobs
         server = OperatorServer(f"unix:{folder}/operator", node, blobs)
         await server.start()
         client = OperatorClient(f"unix:{folder}/operator")
@@ -190,3 +212,145 @@ async def test_a_plan_in_broken_pieces_is_refused_in_one_line(
     assert caught.value.details() == why
     assert seat.node.plans == []
     assert (await seat.client.update_plan(5, b"x", 10)).accepted
+
+
+# ------------------------------------------------------------------------------------------ files to send
+
+
+def order(name: str = "photo.jpg", **changes: object) -> operator_pb2.SendOrder:
+    values = {"destination": "far", "name": name, "lane": 3, "expires_in_ns": 9, "token": "t", **changes}
+    return operator_pb2.SendOrder(**values)  # type: ignore[arg-type]
+
+
+def scratch(seat: Seat) -> list[Path]:
+    return list(seat.blobs.scratch.iterdir())
+
+
+@pytest.mark.parametrize("size", [0, 1, 262_144, 700_000])
+async def test_a_file_arrives_whole_and_leaves_nothing_behind(seat: Seat, size: int) -> None:
+    path, data = seat.folder / "mine.jpg", os.urandom(size)
+    path.write_bytes(data)
+    for _ in range(2):
+        assert (await seat.client.send_file(order(), path, size)).bundle
+    assert seat.node.files == [("photo.jpg", data)] * 2
+    assert seat.client.traffic.sent_bytes > 2 * size
+    assert scratch(seat) == []
+    assert path.read_bytes() == data
+
+
+async def test_a_node_says_why_it_does_not_take_a_file(seat: Seat) -> None:
+    path = seat.folder / "mine.jpg"
+    path.write_bytes(os.urandom(2_000_000))
+    assert (
+        await seat.client.send_file(order("full"), path, 2_000_000)
+    ).refused == "1000 bundles are in custody"
+    with pytest.raises(PeerRefused, match="'nowhere' is not a node of the plan"):
+        await seat.client.send_file(order(destination="nowhere"), path, 2_000_000)
+    seat.blobs.quota_bytes = 1_999_999
+    with pytest.raises(PeerRefused, match="no room for 2000000 bytes within the quota of 1999999") as caught:
+        await seat.client.send_file(order(), path, 2_000_000)
+    assert caught.value.code == "RESOURCE_EXHAUSTED"
+    assert (seat.node.files, scratch(seat)) == ([], [])
+
+
+async def test_a_file_that_changes_or_goes_while_it_is_read_is_told(seat: Seat) -> None:
+    path = seat.folder / "mine.jpg"
+    path.write_bytes(b"abc")
+    with pytest.raises(OSError, match="it has become shorter while it was read"):
+        await seat.client.send_file(order(), path, 4)
+    await seat.client.send_file(order(), path, 2)  # it has grown: as much as was said is sent
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        await seat.client.send_file(order(), path, 3)
+    assert (seat.node.files, scratch(seat)) == ([("photo.jpg", b"ab")], [])
+    assert (await seat.client.drain(10)).committed_ns == 9  # and the connection is of use still
+
+
+def piece(data: bytes, size: int = 6, **changes: object) -> operator_pb2.FilePiece:
+    return operator_pb2.FilePiece(order=order(**changes), size=size, data=data)  # type: ignore[arg-type]
+
+
+BROKEN_FILES = [
+    ([], "INVALID_ARGUMENT", "a file that ends after 0 bytes"),
+    ([piece(b"abc")], "INVALID_ARGUMENT", "a file that ends after 3 bytes"),
+    ([piece(b"abc"), piece(b"defg")], "INVALID_ARGUMENT", "a piece of 4 bytes of a file"),
+    ([piece(b"a", 0)], "INVALID_ARGUMENT", "a piece of 1 bytes of a file"),
+    ([piece(b"abc"), piece(b"def", 7)], "INVALID_ARGUMENT", "a stream carries one file"),
+    ([piece(b"abc"), piece(b"def", name="other")], "INVALID_ARGUMENT", "a stream carries one file"),
+    ([piece(b"abc"), piece(b"def", destination="moon")], "INVALID_ARGUMENT", "a stream carries one file"),
+    ([piece(b"a", -1)], "INVALID_ARGUMENT", f"size: must be 0 to {OBJECT_BYTES_MAX} bytes, not -1"),
+    (
+        [piece(b"a", 1 << 62)],
+        "INVALID_ARGUMENT",
+        f"size: must be 0 to {OBJECT_BYTES_MAX} bytes, not {1 << 62}",
+    ),
+    (
+        [piece(b"a" * (CHUNK_BYTES_MAX + 1), 1 << 24)],
+        "INVALID_ARGUMENT",
+        "a piece of 2097153 bytes of a file",
+    ),
+    ([piece(b"abcdef", name="broken")], "FAILED_PRECONDITION", "cannot be kept: Input/output error"),
+]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "code", "why"), BROKEN_FILES, ids=[str(n) for n in range(len(BROKEN_FILES))]
+)
+async def test_a_file_in_broken_pieces_is_refused_in_one_line_and_leaves_nothing(
+    seat: Seat, pieces: list[operator_pb2.FilePiece], code: str, why: str
+) -> None:
+    async with grpc.aio.insecure_channel(f"unix:{seat.folder}/operator") as channel:
+        stub = operator_pb2_grpc.OperatorStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.SendFile(iter(pieces), timeout=10)
+    assert (caught.value.code().name, caught.value.details()) == (code, why)
+    assert (seat.node.files, scratch(seat)) == ([], [])
+
+
+class Full(io.RawIOBase):
+    """A file on a disk that has no room."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fileno(self) -> int:
+        return 2
+
+
+@pytest.mark.parametrize("size", [5, 300_000])
+async def test_a_full_disk_is_told_as_such(seat: Seat, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    path = seat.folder / "mine.jpg"
+    path.write_bytes(bytes(size))
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", buffering: int = -1, **named: object) -> object:
+        if mode != "xb":
+            return opened(path, mode, buffering, **named)  # type: ignore[arg-type]
+        return Full() if buffering == 0 else io.BufferedWriter(Full())
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(PeerRefused, match="the disk is full"):
+        await seat.client.send_file(order(), path, size)
+    assert seat.node.files == []
+
+
+async def test_an_operator_that_goes_away_leaves_nothing(seat: Seat) -> None:
+    begun = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[operator_pb2.FilePiece]:
+        yield piece(b"abc")
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with grpc.aio.insecure_channel(f"unix:{seat.folder}/operator") as channel:
+        call = operator_pb2_grpc.OperatorStub(channel).SendFile(pieces())
+        await begun.wait()
+        while not scratch(seat):
+            await seat.client.list_transfers(10)
+        call.cancel()
+        while scratch(seat):
+            await seat.client.list_transfers(10)
+    assert seat.node.files == []
