@@ -154,6 +154,8 @@ class Step:
     ended_jobs: list[tuple[str, str]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    answers: dict[int, list[Event]] = field(default_factory=dict)
+    """What was reported of each command, by its arrival's sequence; not for the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +445,7 @@ class Core:
             if arrival.ends_job not in self.jobs or arrival.ends_job in step.ended_jobs:
                 return  # cancelled while its result waited
             step.ended_jobs.append(arrival.ends_job)
+        before = len(step.events)
         if arrival.item is not None:
             roles = sorted(self.machines) if arrival.role is None else [arrival.role]
             for role in roles:
@@ -453,6 +456,8 @@ class Core:
                     if mark is None:
                         raise
                     mark = replace(mark, outcome=Outcome.REFUSED, reason=str(error)[:500])
+        if isinstance(arrival.item, CommandReceived):
+            step.answers[arrival.sequence] = step.events[before:]
         if mark is not None:
             step.marks.append(mark)
         step.events.extend(self._driver_events(arrival, mark, step.now_ns))

@@ -297,7 +297,8 @@ class Driver:
         self.take(arrival)
 
     async def command(self, role: str, command: CommandReceived) -> list[Event]:
-        """Give a machine a command; once it is committed, the event reports of that machine in that step."""
+        """Give a machine a command; once it is committed, what the machine reported of it: nothing if it
+        failed."""
         self._sequence += 1
         answer: asyncio.Future[list[Event]] = asyncio.get_running_loop().create_future()
         self._commands[self._sequence] = answer
@@ -310,7 +311,7 @@ class Driver:
             if isinstance(arrival.item, CommandReceived):
                 answer = self._commands.pop(arrival.sequence, None)
                 if answer is not None and not answer.done():
-                    answer.set_result([event for event in step.events if event.role == arrival.role])
+                    answer.set_result(step.answers.get(arrival.sequence, []))
 
     def note(self, kind: str, severity: Severity, fields: Mapping[str, Any]) -> None:
         """An event report of the driver's own, committed with the next step."""

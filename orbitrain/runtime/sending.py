@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from orbitrain.runtime.driver import Driver
 
 
+TOKEN_CHARACTERS_MAX = 64
+"""Longest name of an order: a thousand of them are in a snapshot."""
+
+
 def order_from(order: wire.SendOrder, now_ns: int) -> Order:
     """An order as it came, taken now. Raises OrderError."""
+    if len(order.token) > TOKEN_CHARACTERS_MAX:
+        raise OrderError(f"token: must have at most {TOKEN_CHARACTERS_MAX} characters")
     if order.expires_in_ns <= 0:
         raise OrderError(f"expires: must be more than 0 s, not {order.expires_in_ns} ns")
     return order_of(
@@ -51,8 +57,13 @@ class FileDesk:
 
     def admit(self, order: wire.SendOrder, size: int) -> None:
         """Raises Refusal for an order that cannot be taken, StorageFull and ObjectTooLarge for a size."""
+        self._take_orders()
         self._order(order)
         self._driver.blobs.check_whole(size)
+
+    def _take_orders(self) -> None:
+        if self._driver.draining:  # no step would come
+            raise Refusal("the node takes nothing more: it is ending")
 
     def _order(self, asked: wire.SendOrder) -> Order:
         driver = self._driver
@@ -68,6 +79,7 @@ class FileDesk:
         order, driver = self._order(asked), self._driver
         # Nothing names the object yet: it must not be collected before the command does.
         digest: Digest = await asyncio.to_thread(driver.blobs.adopt, path)
+        self._take_orders()
         command = _command(order, asked.token, digest, driver.blobs.size(digest))
         return _reply(await driver.command(ROLE, command))
 
@@ -88,17 +100,16 @@ def queue_at_rest(
     journal, blobs = stores
     copy = blobs.scratch / "file"
     try:
-        size = file.stat().st_size
-        blobs.check_whole(size)
+        blobs.check_whole(file.stat().st_size)
         shutil.copyfile(file, copy)
         digest = blobs.adopt(copy)
     finally:
         copy.unlink(missing_ok=True)
     core = Core(node, {ROLE: custodian}, journal.load(), blobs.size)
-    command = _command(order, asked.token, digest, size)
+    command = _command(order, asked.token, digest, blobs.size(digest))
     step = core.step([Arrival(now_ns, "", 0, 1, ROLE, command)], now_ns)
     journal.commit(step, core.reported)
-    return _reply(step.events)
+    return _reply(step.answers.get(1, ()))
 
 
 def _command(order: Order, token: str, digest: Digest, size: int) -> CommandReceived:

@@ -108,7 +108,7 @@ def _told(bundle: wire.Bundle) -> dict[str, object]:
         "origin": bundle.source,
         "destination": bundle.destination,
         "digest": bundle.digest,
-        "bytes": bundle.size,
+        "size_bytes": bundle.size,  # not "bytes", which are those that an event has moved
     }
 
 

@@ -128,6 +128,28 @@ def test_a_batch_is_taken_in_the_order_of_time_source_lane_and_sequence() -> Non
     assert machine.times == [2] * 6
 
 
+def test_what_a_machine_reports_of_a_command_is_told_apart_from_the_rest_of_the_step() -> None:
+    said = {name: Report(name, Severity.ACTIVITY_LO, {}) for name in ("one", "two")}
+    core = core_of(
+        Recorder(
+            lambda item: (
+                [said[item.name], said[item.name]]
+                if isinstance(item, CommandReceived) and item.name in said
+                else [Report("other", Severity.ACTIVITY_LO, {})]
+            )
+        )
+    )
+    contact = Arrival(0, "a", -1, 1, None, ContactStarted("a", "service", None))
+    step = core.step([command("two", sequence=2), contact, command("one", sequence=1)], 5)
+    assert {n: [event.kind for event in events] for n, events in step.answers.items()} == {
+        1: ["one", "one"],
+        2: ["two", "two"],
+    }
+    core = core_of(Recorder(fails_on("bad")))
+    step = core.step([command("bad", sequence=1), command("good", sequence=2)], 5)
+    assert {n: [event.kind for event in events] for n, events in step.answers.items()} == {2: ["done"]}
+
+
 def test_a_contact_reaches_every_role_and_a_letter_only_its_own() -> None:
     one, other = Recorder(), Recorder()
     core = core_of(one, other)
