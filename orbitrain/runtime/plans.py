@@ -171,7 +171,8 @@ class PlanShelf:
 
     def next_ns(self) -> int:
         """When the next update is to be taken up."""
-        return self._waiting[0].at_ns if self._waiting else NEVER_NS
+        waiting = [*(at_ns for at_ns, _ in self._loaded), *(update.at_ns for update in self._waiting)]
+        return min(waiting, default=NEVER_NS)
 
     def take(self, t_ns: int) -> list[tuple[int, ContactPlan]]:
         """For a step at `t_ns`: believe the updates whose instant has come, which are returned in order."""

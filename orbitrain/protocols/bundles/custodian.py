@@ -36,7 +36,7 @@ from orbitrain.machine import (
     Undelivered,
     Withdraw,
 )
-from orbitrain.protocols.bundles.order import COMMAND, PRIORITIES, OrderError, order_of, why_no_name
+from orbitrain.protocols.bundles.order import COMMAND, NODE, PRIORITIES, OrderError, order_of, why_no_name
 from orbitrain.v1 import bundles_pb2 as wire
 
 ROLE: Final = "custodian"
@@ -59,9 +59,6 @@ RETRY_NS: Final = 60_000_000_000
 
 DUPLICATE: Final = "duplicate"
 """A refusal that says that the receiver has had the bundle."""
-
-_NODE = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-"""A node's name: that of a bundle's source becomes a folder's."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -248,7 +245,7 @@ class Custodian:
         if bundle.custodians[-1] != source or bundle.custodians[0] != bundle.source:
             raise RemoteProtocolError("custodians: must begin with its source and end with its sender")
         names = (bundle.source, bundle.destination, *bundle.custodians)
-        if not all(_NODE.fullmatch(name) for name in names):
+        if not all(NODE.fullmatch(name) for name in names):
             raise RemoteProtocolError("a name of a node is none")
         wrong = why_no_name(bundle.name)
         if wrong is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,10 @@ PRIORITIES: Final[Mapping[str, Lane]] = {
     "bulk": Lane.BULK,
 }
 """Classes of service (RFC 5050, 4.2), and the lane of each: normal files share with model updates."""
+
+
+NODE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+"""A node's name: that of a bundle's source becomes a folder's."""
 
 
 class OrderError(ValueError):
@@ -54,6 +59,8 @@ def order_of(arguments: Mapping[str, Any]) -> Order:
     for field, value in (("lane", lane), ("expires_at_ns", expires_at_ns)):
         if not isinstance(value, int):
             raise OrderError(f"{field}: must be a whole number")
+    if not NODE.fullmatch(destination):
+        raise OrderError(f"destination: {destination[:64]!r} is not the name of a node")
     wrong = why_no_name(name)
     if wrong is not None:
         raise OrderError(f"name: {wrong}")

@@ -161,7 +161,7 @@ def test_what_becomes_of_another_bundle_in_that_step_is_no_answer(tmp_path: Path
 REFUSED = [
     (asked(destination="moon"), r"^destination: 'moon' is not a node of the plan$"),
     (asked(destination="home"), r"^destination: must be another node than home$"),
-    (asked(destination=""), r"^destination: '' is not a node of the plan$"),
+    (asked(destination=""), r"^destination: '' is not the name of a node$"),
     (asked(name="../x"), r"^name: must be printable, without slashes$"),
     (asked(lane=0), r"^priority: must be expedited, normal, bulk, not lane 0$"),
     (asked(expires_in_ns=0), r"^expires: must be more than 0 s, not 0 ns$"),
@@ -205,7 +205,9 @@ def test_an_expiry_is_counted_from_when_the_node_has_it_and_may_be_never() -> No
     for forever in (NEVER_NS, NEVER_NS - 50):
         assert order_from(asked(expires_in_ns=forever), 100).expires_at_ns == NEVER_NS
     with pytest.raises(OrderError, match="is not a node of the plan"):
-        check_destination(order_from(asked(destination="x" * 500), 0), PLAN, "home")
+        check_destination(order_from(asked(destination="x" * 64), 0), PLAN, "home")
+    with pytest.raises(OrderError, match=f"^destination: '{'x' * 64}' is not the name of a node$"):
+        order_from(asked(destination="x" * 500), 0)
 
 
 # ------------------------------------------------------------------------------------------ while it does not
