@@ -40,7 +40,9 @@ def outgoing(
     held = bundles_held(bundles)
     destinations = {(ROLE, each.key): each.bundle.destination for each in held if each.key}
     for letter in letters:
-        if not letter.objects or letter.cancelled is not None:
+        destination = destinations.get((letter.sender_role, letter.key), "")
+        # A file stays in custody until its peer has said what became of a letter that was taken back.
+        if not letter.objects or (letter.cancelled is not None and not destination):
             continue
         known = [lacking.get((letter.destination, digest)) for digest, _ in letter.objects]
         size = sum(nbytes for _, nbytes in letter.objects)
@@ -54,7 +56,7 @@ def outgoing(
             size=size,
             done=done,
             expires_at_ns=letter.expires_at_ns,
-            destination=destinations.get((letter.sender_role, letter.key), ""),
+            destination=destination,
         )
     for each in held:
         if not each.key:

@@ -14,7 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orbitrain.contacts.contact import Contact, Sample
+from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.mailbox import ENVELOPE_BYTES
+from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.runtime.config import ConfigError, NodeConfig, dump_toml, load_config
+from orbitrain.runtime.daemon import load_plans, plan_routes
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG = "r" * 40
@@ -126,6 +131,111 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(
         load_config(file, "device")
     assert str(caught.value).startswith(f"{file}: {line}")
     assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------- without FedMeld or a plan
+
+PLAIN: dict[str, Any] = {key: value for key, value in GOOD.items() if key not in ("fedmeld", "task")}
+
+
+@pytest.mark.parametrize("kind", ["device", "satellite", "ground"])
+def test_a_node_may_do_without_fedmeld_a_task_and_a_scenario(tmp_path: Path, kind: str) -> None:
+    least = {key: GOOD[key] for key in ("name", "seed", "link", "operator")}
+    config = load_config(config_file(tmp_path, {**least, "kind": kind}), kind)
+    assert (config.fedmeld, config.task, config.scenario_sha256, config.inbox) == (None, None, None, "inbox")
+    assert (config.regions(), config.no_plan, config.has_real_links) == ((), False, False)
+    assert load_config(config_file(tmp_path, config.model_dump(exclude_none=True)), kind) == config
+
+
+TOGETHER = [
+    ({"task": None}, "task, initial_sha256: must be set where there is [fedmeld]"),
+    ({"initial_sha256": None}, "task, initial_sha256: must be set where there is [fedmeld]"),
+    ({"no_plan": True}, "no_plan: must be false where there is [fedmeld], which serves by the plan"),
+]
+
+
+@pytest.mark.parametrize(("changes", "line"), TOGETHER, ids=[next(iter(changes)) for changes, _ in TOGETHER])
+def test_what_fedmeld_needs_is_there_with_it(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    values = {key: value for key, value in {**GOOD, **changes}.items() if value is not None}
+    file = config_file(tmp_path, values)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, "device")
+    assert str(caught.value).endswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_links_are_real_where_it_is_said_or_follows(tmp_path: Path) -> None:
+    link = PLAIN["link"]
+    for values, real in (
+        (PLAIN, False),
+        ({**PLAIN, "link": {**link, "real": True}}, True),
+        ({**PLAIN, "no_plan": True}, True),
+        ({**PLAIN, "link": SHAPED}, True),
+    ):
+        assert load_config(config_file(tmp_path, values), "device").has_real_links is real
+    assert load_config(config_file(tmp_path, PLAIN), "device", no_plan=True).has_real_links
+
+
+@pytest.mark.parametrize("value", [-0.1, 3601.0])
+def test_a_clock_is_off_by_an_hour_at_most(tmp_path: Path, value: float) -> None:
+    link = {**PLAIN["link"], "clock_error_s": value}
+    with pytest.raises(ConfigError, match=r"link\.clock_error_s: must be a number from 0 to 3600, not "):
+        load_config(config_file(tmp_path, {**PLAIN, "link": link}), "device")
+
+
+def edges(folder: Path, **changes: Any) -> int | None:
+    """When the contact from 100 s to 200 s with sat-0 is counted on until; None if not 10 s into it."""
+    plan = ContactPlan(
+        1,
+        "ab" * 32,
+        "2026-01-01T00:00:00Z",
+        300 * SECOND_NS,
+        (PlanNode(GOOD["name"], "device"), PlanNode("sat-0", "satellite")),
+        (Contact(GOOD["name"], "sat-0", "service", 100 * SECOND_NS, 200 * SECOND_NS, SAMPLES),),
+    )
+    config = load_config(config_file(folder, {**PLAIN, **changes}), "device")
+    leg = plan_routes(config, plan).leg("x", "sat-0", 0, 10_000 * 94 - ENVELOPE_BYTES, ())
+    return None if leg is None else leg.ends_ns // SECOND_NS
+
+
+SAMPLES = (Sample(100 * SECOND_NS, 1, 80_000, 0.0, 1.0),)
+
+
+def test_a_clock_that_errs_counts_over_real_links_only(tmp_path: Path) -> None:
+    link = PLAIN["link"]
+    assert edges(tmp_path) == 200  # confirmed at 105: 95 s are left
+    assert edges(tmp_path, link={**link, "clock_error_s": 9.0}) == 200
+    assert edges(tmp_path, link={**link, "real": True, "clock_error_s": 0.4}) == 199
+    assert edges(tmp_path, link={**link, "real": True}) is None  # 93 s
+    assert edges(tmp_path, no_plan=True, link={**link, "clock_error_s": 9.0}) == 200
+
+
+def test_a_node_without_a_plan_believes_in_its_peers(tmp_path: Path) -> None:
+    file = config_file(tmp_path, {**PLAIN, "no_plan": True})
+    plan, truth = load_plans(load_config(file, "device"), file)
+    assert (plan.neighbours(GOOD["name"]), truth) == (("sat-0",), None)
+    with pytest.raises(ConfigError, match=r"plan\.json: cannot be read"):
+        load_plans(load_config(config_file(tmp_path, PLAIN), "device"), file)
+
+
+@pytest.mark.parametrize("kind", ["device", "satellite", "ground"])
+def test_a_node_without_fedmeld_starts_and_ends_when_it_is_told(tmp_path: Path, kind: str) -> None:
+    operator = {"listen": f"unix:{tmp_path}/desk"}
+    least = {"name": "one", "kind": kind, "seed": 1, "no_plan": True, "operator": operator}
+    file = config_file(tmp_path, {**least, "link": {"listen": "127.0.0.1:0"}})
+    with subprocess.Popen(
+        [sys.executable, "-m", f"{kind}_node", "--config", str(file)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
 
 
 SHAPED: dict[str, Any] = {

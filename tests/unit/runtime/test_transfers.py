@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.machine import NEVER_NS, Fate
 from orbitrain.mailbox import Letter
+from orbitrain.protocols.bundles import ROLE
 from orbitrain.transfers import incoming, listed, outgoing
 from orbitrain.transport.expected import Expected
+from orbitrain.v1 import bundles_pb2 as wire
 
 SECOND_NS = 1_000_000_000
 
@@ -62,3 +66,45 @@ def test_each_waits_for_the_contact_that_goes_on_or_comes_next() -> None:
         found = (one.contact_start_ns // SECOND_NS, one.contact_end_ns // SECOND_NS)
         assert found == contact, now_s
         rows = list(outgoing([letter(1, ("x", 1))], {}, b""))
+
+
+def custody(*held: wire.Held) -> bytes:
+    return wire.CustodianState(held=held).SerializeToString()
+
+
+def bundle(name: str, **changes: object) -> wire.Bundle:
+    values = {"destination": "far", "name": name, "size": 100, "lane": 4, "expires_at_ns": 70, **changes}
+    return wire.Bundle(**values)  # type: ignore[arg-type]
+
+
+def carried(sequence: int, cancelled: Fate | None = None) -> Letter:
+    return replace(letter(sequence, ("x", 100), cancelled=cancelled), sender_role=ROLE, role=ROLE)
+
+
+def test_a_file_is_shown_with_where_it_is_for_whether_it_has_a_route_or_not() -> None:
+    state = custody(
+        wire.Held(bundle=bundle("one"), next="b", key="k1"),
+        wire.Held(bundle=bundle("two", destination="moon")),
+    )
+    rows = list(outgoing([carried(1), letter(2, ("y", 5))], {}, state))
+    assert [(one.peer, one.key, one.destination, one.size) for one in rows] == [
+        ("b", "k1", "far", 100),
+        ("b", "k2", "", 5),
+        ("", "two", "moon", 100),
+    ]
+    (waiting,) = listed(plan((10, 20)), "a", 0, rows[2:], ()).transfers
+    assert (waiting.outgoing, waiting.lane, waiting.expires_at_ns, waiting.done) == (True, 4, 70, 0)
+    assert (waiting.contact_start_ns, waiting.contact_end_ns) == (0, 0)
+
+
+def test_a_file_that_is_taken_back_is_shown_as_long_as_it_is_in_custody() -> None:
+    """Its peer may have it already: until it has said so, this node answers for it."""
+    state = custody(wire.Held(bundle=bundle("one"), next="b", key="k1", withdrawn=True))
+    rows = list(outgoing([carried(1, Fate.WITHDRAWN)], {}, state))
+    assert [(one.peer, one.key, one.destination) for one in rows] == [("b", "k1", "far")]
+    assert list(outgoing([carried(1, Fate.WITHDRAWN)], {}, custody())) == []
+
+
+def test_another_roles_letter_of_the_same_key_has_no_destination() -> None:
+    state = custody(wire.Held(bundle=bundle("one"), next="b", key="k1"))
+    assert [one.destination for one in outgoing([letter(1, ("x", 1))], {}, state)] == [""]
