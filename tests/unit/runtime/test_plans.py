@@ -207,3 +207,20 @@ async def test_an_update_is_never_believed_from_an_instant_that_has_been_stepped
 async def test_a_node_whose_clock_has_not_started_is_not_drained(desk: OperatorDesk) -> None:
     with pytest.raises(Refusal, match="the clock has not started"):
         await desk.drain()
+
+
+async def test_a_node_whose_clock_has_not_started_takes_no_file(desk: OperatorDesk, tmp_path: Path) -> None:
+    order = operator_pb2.SendOrder(destination="sat", name="a", lane=3, expires_in_ns=1)
+    with pytest.raises(Refusal, match="the clock has not started"):
+        desk.admit_file(order, 1)
+    with pytest.raises(Refusal, match="the clock has not started"):
+        await desk.send_file(order, tmp_path / "file")
+
+
+def test_a_shelf_that_nobody_has_opened_says_when_the_next_update_is_due(tmp_path: Path) -> None:
+    shelf = shelf_at(tmp_path)
+    assert shelf.next_ns() == NEVER_NS
+    put(shelf, FIRST, 20)
+    put(shelf, SECOND, 40)
+    for committed_s, due_ns in ((0, 20 * SECOND_NS), (20, 40 * SECOND_NS), (40, NEVER_NS)):
+        assert PlanShelf(tmp_path, BASE, committed_s * SECOND_NS).next_ns() == due_ns
