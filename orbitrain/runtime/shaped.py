@@ -51,6 +51,9 @@ PING_EVERY_S: Final = 0.5
 PING_WAIT_S: Final = 0.5
 """Wall seconds between pings in contact, and for an answer beyond what the link itself takes."""
 
+QUEUE_BYTES: Final = 16 * 1024
+"""What TCP keeps on a link at least, ten packets, however slow that is: a ping comes after it."""
+
 STALE_MISSES: Final = 2
 """So many in a row, and then an answer: the link was down, and the connection of transfers waits to repeat
 itself, for twice as long each time. It is given up for a fresh one."""
@@ -189,7 +192,12 @@ class ShapedContacts:
         return self._outlook.trip_wall_s(peer, nbytes)
 
     def _ping_wait_s(self, peer: str) -> float:
-        return PING_WAIT_S + 3 * self._trip_s(peer, PING_BYTES)
+        """For an answer, which on a slow link waits behind what TCP has given it of a transfer."""
+        here, rate_bps = self._peers.get(peer), float(self._outlook.road(peer).rate_bps)
+        if not self._outlook.is_planned and here is not None:
+            rate_bps = max(here.meter.rate_bps or 0.0, rate_bps)
+        queue_s = 8 * QUEUE_BYTES / rate_bps / self._driver.clock.rate
+        return PING_WAIT_S + 3 * self._trip_s(peer, PING_BYTES) + queue_s
 
     async def _ping(self, peer: str, client: LinkClient) -> wire.PingReply:
         """Raises LinkDown and PeerRefused."""
