@@ -57,6 +57,9 @@ one; and of a bundle there is one copy, which does not come to the same node twi
 RETRY_NS: Final = 60_000_000_000
 """Scenario time until a file is put into the inbox again where that failed: a full disk is not soon empty."""
 
+FULL: Final = "full"
+"""How a refusal begins that says that the receiver has no room now."""
+
 DUPLICATE: Final = "duplicate"
 """A refusal that says that the receiver has had the bundle."""
 
@@ -227,7 +230,7 @@ class Custodian:
         if bundle.expires_at_ns <= now_ns and bundle.destination != self._name:
             raise RemoteProtocolError("expired")
         if len(self._state.held) + len(self._state.arrived) >= HELD_MAX:
-            raise RemoteProtocolError(f"full: {HELD_MAX} bundles are in custody")
+            raise RemoteProtocolError(f"{FULL}: {HELD_MAX} bundles are in custody")
         if bundle.destination != self._name:
             if len(bundle.custodians) >= HOPS_MAX:
                 raise RemoteProtocolError(f"custodians: {HOPS_MAX} have had it: nobody would take it on")
@@ -339,7 +342,7 @@ class Custodian:
         held.key, held.next, held.withdrawn = "", "", False
         if fate is not Fate.REFUSED:
             return self._route(held, now_ns)
-        if peer == held.bundle.destination:
+        if peer == held.bundle.destination and not reason.startswith(FULL):
             return self._ended(held, "bundle_refused", Severity.WARNING_HI, by=peer, reason=reason)
         held.refused_by.append(peer)
         fields = {**_told(held.bundle), "by": peer, "reason": reason}
@@ -350,11 +353,10 @@ class Custodian:
         self._contacts.add(peer)
         actions: list[Action] = []
         for held in list(self._state.held):
-            if held.bundle.destination == peer:
-                if held.next != peer:
-                    actions += self._route(held, now_ns)
-            elif not held.next and peer in held.refused_by:
+            refused = peer in held.refused_by and not held.next
+            if refused:
                 held.refused_by.remove(peer)
+            if refused or (held.bundle.destination == peer and held.next != peer):
                 actions += self._route(held, now_ns)
         return actions
 

@@ -385,10 +385,20 @@ def test_a_lost_object_is_reported_and_the_letter_taken_back() -> None:
 def test_the_destinations_no_is_the_end_and_is_reported() -> None:
     machine, ways = node(Leg("far", NOW + S), RELAY)
     sent = letter(machine.handle(command(), NOW))
-    done = machine.handle(Undelivered(sent.key, Fate.REFUSED, "full"), NOW)
+    done = machine.handle(Undelivered(sent.key, Fate.REFUSED, "name: no"), NOW)
     assert (reports(done), deeds(done)) == (["bundle_refused"], [])
-    assert (fields(done, "bundle_refused")["by"], fields(done, "bundle_refused")["reason"]) == ("far", "full")
+    assert fields(done, "bundle_refused")["by"] == "far"
+    assert fields(done, "bundle_refused")["reason"] == "name: no"
     assert (held(machine), ways.kept) == ([], set())
+
+
+def test_a_destination_that_is_full_is_asked_again_when_it_is_met_again() -> None:
+    machine, _ = node(Leg("far", NOW + S), Leg("far", NOW + 90 * S))
+    sent = letter(machine.handle(command(), NOW))
+    done = machine.handle(Undelivered(sent.key, Fate.REFUSED, f"{custodian.FULL}: so many"), NOW)
+    assert reports(done) == ["bundle_refused", "bundle_waits"]
+    assert len(held(machine)) == 1
+    assert letter(machine.handle(met("far"), NOW + 60 * S)).to == "far"
 
 
 def test_a_next_custodian_that_has_had_it_has_custody() -> None:
