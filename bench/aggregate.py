@@ -28,11 +28,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.peers.environment import FLOWER, environment
+from bench.survival.environment import environment
 
 TENSORS = 8
 MIB = 1024 * 1024
 SAMPLE_S = 0.005
+FLOWER = "flwr==1.41.0"
 
 
 def anonymous_bytes() -> int:
@@ -159,11 +160,11 @@ def main() -> None:
         folder = Path(name)
         weights = make(folder, options.updates, options.megabytes)
         figures["ours"] = apart(sys.executable, "ours", folder, weights)
-        programs = environment("flower", FLOWER, "flwr.serverapp")
-        if programs is not None:
-            figures["flower"] = apart(programs / "python", "flower", folder, weights)
-        else:
-            print(f"Flower: not measured here: {FLOWER} cannot be installed")
+        try:
+            python = environment("flower", FLOWER) / "bin" / "python"
+            figures["flower"] = apart(python, "flower", folder, weights)
+        except (subprocess.CalledProcessError, OSError) as error:
+            print(f"Flower: not measured here: {error}")
     model_mib = options.megabytes * 1e6 / MIB
     print(f"{options.updates} updates of {options.megabytes} MB ({model_mib:.0f} MiB), float32")
     for name, title in (("ours", "ours, files to a file, synced"), ("flower", f"{FLOWER}, arrays in memory")):

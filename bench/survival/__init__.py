@@ -1,0 +1,1 @@
+"""What bench/survive.py measures: the link, a case's course, and one module for each system."""

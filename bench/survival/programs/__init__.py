@@ -1,0 +1,1 @@
+"""Programs of the systems under test: run in their environments, import nothing of the project."""
