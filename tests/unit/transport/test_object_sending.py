@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from orbitrain.transport.objects import (
     CHUNK_BYTES_MAX,
     CHUNK_BYTES_MIN,
+    Meter,
     Pace,
     Range,
     RangeSet,
@@ -199,3 +200,34 @@ class Transfer(RuleBasedStateMachine):
 
 Transfer.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestTransfer = Transfer.TestCase
+
+
+def test_a_meter_knows_a_rate_once_it_has_measured_for_long_enough() -> None:
+    meter = Meter()
+    assert meter.rate_bps is None
+    meter.heard(10.0, 0)
+    meter.heard(10.5, 50_000)
+    assert meter.rate_bps is None
+    meter.heard(11.0, 125_000)
+    assert meter.rate_bps == 1_000_000
+    meter.heard(12.5, 125_000)  # nothing for a while
+    meter.heard(13.5, 250_000)
+    assert meter.rate_bps == pytest.approx(1_000_000)
+
+
+def test_a_meter_begins_anew_with_another_connection() -> None:
+    meter = Meter()
+    meter.heard(1.0, 1_000_000)
+    meter.heard(3.0, 2_000_000)
+    assert meter.rate_bps == 4_000_000
+    meter.heard(4.0, 0)
+    assert meter.rate_bps is None
+
+
+def test_a_window_may_change_in_mid_way() -> None:
+    sending = Sending([(0, 1_000)], 100)
+    assert sending.next(100) == (0, 100)
+    assert sending.next(100) is None
+    sending.window_bytes = 250
+    assert sending.next(100) == (100, 200)
+    assert sending.next(100) is None
