@@ -27,10 +27,12 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +57,7 @@ LEAD_S: Final = 3.0
 
 LOOK_S: Final = 0.05
 SETTLE_S: Final = 2.0
-"""Wall seconds in which servers begin to listen."""
+"""Wall seconds more for systems that do not say when they are ready."""
 
 _ALLOWED: Final = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 _CHOSEN: Final = Path("/proc/sys/net/ipv4/tcp_congestion_control")
@@ -218,7 +220,7 @@ async def measured(
             place = Place(own, file, cell.size, *ends, believed, clock, ANY_ADDRESSES)
             course = Course(name, systems[name](), place, sha256)
             courses.append(course)
-            await asyncio.to_thread(course.system.prepare, place)
+            await _tried(course, partial(course.system.prepare, place))
         await asyncio.sleep(SETTLE_S)
         anchor_ns = unix_ns() + SECOND_NS // 2
         ClockFile(anchor_ns, 0, 1.0, 0).write(clock)
@@ -241,7 +243,8 @@ async def measured(
 
 async def _run(cell: Cell, courses: Sequence[Course], zero_ns: int) -> None:
     """Start all, and look until all are over or time is."""
-    starting = asyncio.gather(*(_start(course) for course in courses))
+    ready = [course for course in courses if not course.failed]
+    starting = asyncio.gather(*(_tried(course, course.system.start) for course in ready))
     while (seconds := (monotonic_ns() - zero_ns) / SECOND_NS) < cell.limit_s:
         cell.act(courses, seconds)
         for course in courses:
@@ -252,10 +255,11 @@ async def _run(cell: Cell, courses: Sequence[Course], zero_ns: int) -> None:
     await starting
 
 
-async def _start(course: Course) -> None:
+async def _tried(course: Course, doing: Callable[[], None]) -> None:
+    """A system that fails does not take the others along."""
     try:
-        await asyncio.to_thread(course.system.start)
-    except OSError as error:
+        await asyncio.to_thread(doing)
+    except (OSError, subprocess.SubprocessError) as error:
         course.failed = str(error)
 
 

@@ -9,15 +9,16 @@ import asyncio
 import secrets
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
-from bench.peers.system import Node, Place, Programs, lacking, python
+from bench.peers.system import LOOK_S, READY_S, Node, Place, Programs, lacking, python
 from orbitrain.machine import NEVER_NS
 from orbitrain.protocols.bundles import PRIORITIES
 from orbitrain.runtime.config import Link, NodeConfig, Operator, dump_toml
 from orbitrain.runtime.daemon import journal_path
-from orbitrain.transport.rpc import OperatorClient
+from orbitrain.transport.rpc import LinkDown, OperatorClient, PeerRefused
 from orbitrain.transport.store.journal import Journal
 from orbitrain.v1 import operator_pb2 as wire
 
@@ -67,6 +68,11 @@ class Daemons:
             )
             (folder / "node.toml").write_text(dump_toml(config.model_dump(exclude_none=True)))
             self.programs.serve(node, *python("satellite_node"), "--config", folder / "node.toml")
+        limit = time.monotonic() + READY_S
+        while self.programs.log.read_bytes().count(b"ready\n") < 2:
+            if time.monotonic() > limit:
+                raise OSError("the daemons are not ready")
+            time.sleep(LOOK_S)
 
     def start(self) -> None:
         """What `orbitrain send` asks of the node, without the time in which a command starts."""
@@ -83,6 +89,8 @@ class Daemons:
             client = OperatorClient(self._desk(place.source))
             try:
                 reply = await client.send_file(order, place.file, place.size)
+            except (LinkDown, PeerRefused) as error:
+                raise OSError(str(error)) from None
             finally:
                 await client.close()
             if reply.refused:

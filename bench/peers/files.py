@@ -37,6 +37,7 @@ class Curl:
         self._received, self._count = place.folder / "received", place.folder / "count"
         command = python("bench.peers.range_server")
         self._programs.start(place.source, *command, place.source.address, HTTP_PORT, place.file, self._count)
+        self._programs.listening(place.source, HTTP_PORT)
 
     def start(self) -> None:
         fetch = (
@@ -101,6 +102,7 @@ class Rsync:
         self._programs.start(
             place.destination, shutil.which("sshd"), "-D", "-e", "-f", folder / "sshd_config"
         )
+        self._programs.listening(place.destination, SSH_PORT)
 
     def start(self) -> None:
         place = self._place

@@ -36,6 +36,7 @@ class GrpcStream:
         self._received, self._count = place.folder / "received", place.folder / "count"
         command = python("bench.peers.grpc_stream")
         self._programs.start(place.destination, *command, "serve", self._address, self._received)
+        self._programs.listening(place.destination, PORT)
 
     def start(self) -> None:
         command = python("bench.peers.grpc_stream")

@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from netem.syscalls import network_of
+
 ROOT: Final = Path(__file__).resolve().parents[2]
+
+READY_S: Final = 60.0
+"""Wall seconds in which a server listens, or a daemon is ready, on a host that is busy with others."""
+
+LOOK_S: Final = 0.05
 
 END_S: Final = 3.0
 """Wall seconds from SIGTERM to SIGKILL."""
@@ -55,11 +62,11 @@ class System(Protocol):
         ...
 
     def prepare(self, place: Place) -> None:
-        """Before time runs: servers listen, keys and files lie where they must."""
+        """Before time runs: servers listen, keys and files lie where they must. Raises OSError."""
         ...
 
     def start(self) -> None:
-        """Begin to move the file; whatever it takes to have it there is up to the system."""
+        """Begin to move the file; whatever it takes to have it there is up to the system. Raises OSError."""
         ...
 
     def is_complete(self) -> bool:
@@ -127,6 +134,23 @@ class Programs:
         self._started.append(process)
         self._nodes.add(node.netns)
         return process
+
+    def listening(self, node: Node, port: int) -> None:
+        """Wait until one of them takes connections there. Raises OSError."""
+        limit = time.monotonic() + READY_S
+        wanted = f":{port:04X} "
+        while time.monotonic() < limit:
+            with network_of(str(node.netns)):
+                rows = [
+                    row
+                    for name in ("tcp", "tcp6")
+                    for row in Path(f"/proc/thread-self/net/{name}").read_text().splitlines()[1:]
+                ]
+            # Of a row's words the second is the local address, the fourth the state: 0A listens.
+            if any(wanted in f"{row.split()[1]} " and row.split()[3] == "0A" for row in rows):
+                return
+            time.sleep(LOOK_S)
+        raise OSError(f"nothing listens on {node.address}:{port}")
 
     def stop(self) -> None:
         """End them and all else that runs in their namespaces: some have left their parents' sessions."""
