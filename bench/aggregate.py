@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/aggregate.py [--updates N] [--megabytes M] [--json FILE]
 
-Both take the same updates, float32, of equal names and shapes. Ours is the job `aggregate`: mapped files in,
+Both take the same updates, float32, of equal names and shapes. Ours is the job `aggregate`: files in,
 a file out, synced. Flower's is what its server does with the replies of a round: `aggregate_arrayrecords` of
 `flwr.serverapp.strategy`, on array records made of the same files, which it has to have in memory; making
 them is not in its time. Each runs in a process of its own, on files just written; its anonymous memory

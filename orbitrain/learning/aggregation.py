@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from orbitrain.learning.mapped import Elements, MappedModel, ModelWriter, Spec, check_same
+from orbitrain.learning.model_file import Elements, ModelFile, ModelWriter, Spec, check_same
 from orbitrain.learning.tensors import TensorError, shown
 
 PIECE: Final = 1 << 17
@@ -40,7 +40,7 @@ class Labelled:
     """A model as it is called in what is said of it."""
 
     label: str
-    model: MappedModel
+    model: ModelFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,10 @@ def _check_weights(weights: Sequence[int]) -> None:
 
 def _elements(labelled: Labelled, name: str, start: int, stop: int) -> Elements:
     """Raises BadModel for values that are not finite."""
-    found = labelled.model.elements(name, start, stop)
+    try:
+        found = labelled.model.elements(name, start, stop)
+    except TensorError as error:
+        raise BadModel(labelled.label, str(error)) from None
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         raise BadModel(labelled.label, f"tensor {shown(name)} has values that are not finite")
     return found

@@ -18,14 +18,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from orbitrain.learning.aggregation import Labelled, Mixing, aggregate
-from orbitrain.learning.mapped import MappedModel
+from orbitrain.learning.model_file import ModelFile
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.learning.tasks import Task, TaskError, Trained, load_task, one_line
 from orbitrain.learning.tensors import (
@@ -133,22 +132,17 @@ def _aggregate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: P
     if not names:
         raise JobError("there is no update to aggregate")
     outputs = {"model": out_dir / "model.safetensors"}
-    with ExitStack() as stack:
-
-        def mapped(name: str) -> Labelled:
-            return Labelled(name, stack.enter_context(_mapped(inputs, name)))
-
-        updates = [(mapped(name), n) for name, n in zip(names, n_samples, strict=True)]
-        base = mapped("base") if "base" in inputs else updates[0][0]
-        mixing = None
-        if "carried" in inputs:
-            outputs["pre"] = out_dir / "pre.safetensors"
-            alpha = float(_param(params, "alpha", int | float))
-            mixing = Mixing(mapped("carried"), alpha, outputs["pre"])
-        try:
-            aggregate(updates, base.model.specs, outputs["model"], mixing)
-        except TensorError as error:  # it names the input that is bad, so that its sender can be refused
-            raise JobError(str(error)) from error
+    updates = [(_model_file(inputs, name), n) for name, n in zip(names, n_samples, strict=True)]
+    base = _model_file(inputs, "base") if "base" in inputs else updates[0][0]
+    mixing = None
+    if "carried" in inputs:
+        outputs["pre"] = out_dir / "pre.safetensors"
+        alpha = float(_param(params, "alpha", int | float))
+        mixing = Mixing(_model_file(inputs, "carried"), alpha, outputs["pre"])
+    try:
+        aggregate(updates, base.model.specs, outputs["model"], mixing)
+    except TensorError as error:  # it names the input that is bad, so that its sender can be refused
+        raise JobError(str(error)) from error
     return JobResult({"n_samples": sum(n_samples)}, outputs)
 
 
@@ -227,11 +221,11 @@ def _read(inputs: Mapping[str, Path], name: str) -> Tensors:
         raise JobError(f"{name}: {error}") from error
 
 
-def _mapped(inputs: Mapping[str, Path], name: str) -> MappedModel:
+def _model_file(inputs: Mapping[str, Path], name: str) -> Labelled:
     if name not in inputs:
         raise JobError(f"the job needs an input {name!r}")
     try:
-        return MappedModel(inputs[name], MAX_MODEL_BYTES)
+        return Labelled(name, ModelFile(inputs[name], MAX_MODEL_BYTES))
     except TensorError as error:
         raise JobError(f"{name}: {error}") from error
 

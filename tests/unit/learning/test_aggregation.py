@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,27 +16,26 @@ from hypothesis import strategies as st
 
 from orbitrain.learning import aggregation
 from orbitrain.learning.aggregation import BadModel, Labelled, Mixing, aggregate
-from orbitrain.learning.mapped import MappedModel
+from orbitrain.learning.model_file import ModelFile
 from orbitrain.learning.tensors import MAX_MODEL_BYTES, encode_tensors, read_tensors
 
 Model = Mapping[str, np.ndarray]
 
 
 @contextmanager
-def mapped(*models: Model) -> Iterator[tuple[Path, list[Labelled]]]:
+def on_disk(*models: Model) -> Iterator[tuple[Path, list[Labelled]]]:
     """The models as files, and a folder."""
-    with TemporaryDirectory() as folder, ExitStack() as stack:
+    with TemporaryDirectory() as folder:
         found = []
         for n, tensors in enumerate(models):
             path = Path(folder) / f"{n}"
             path.write_bytes(encode_tensors(tensors))
-            file = stack.enter_context(MappedModel(path, MAX_MODEL_BYTES))
-            found.append(Labelled(f"model {n}", file))
+            found.append(Labelled(f"model {n}", ModelFile(path, MAX_MODEL_BYTES)))
         yield Path(folder), found
 
 
 def weighted_mean(updates: Sequence[tuple[Model, int]]) -> dict[str, np.ndarray]:
-    with mapped(*(model for model, _ in updates)) as (folder, models):
+    with on_disk(*(model for model, _ in updates)) as (folder, models):
         weights = [n for _, n in updates]
         base = models[0].model.specs if models else {}
         aggregate(list(zip(models, weights, strict=True)), base, folder / "out")
@@ -42,7 +43,7 @@ def weighted_mean(updates: Sequence[tuple[Model, int]]) -> dict[str, np.ndarray]
 
 
 def mix(own: Model, carried: Model, alpha: float) -> dict[str, np.ndarray]:
-    with mapped(own, carried) as (folder, models):
+    with on_disk(own, carried) as (folder, models):
         mixing = Mixing(models[1], alpha, folder / "pre")
         aggregate([(models[0], 1)], models[0].model.specs, folder / "out", mixing)
         assert encode_tensors(read_tensors(folder / "pre", MAX_MODEL_BYTES)) == encode_tensors(own)
@@ -138,3 +139,35 @@ def test_pieces_are_not_to_be_seen(piece: int, monkeypatch: pytest.MonkeyPatch) 
     whole = encode_tensors(weighted_mean(updates))
     monkeypatch.setattr(aggregation, "PIECE", piece)
     assert encode_tensors(weighted_mean(updates)) == whole
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i8", "?", "f2", "f8"])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 5)])
+def test_every_dtype_and_shape_goes_in_pieces_too(
+    dtype: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(5)
+    updates = [({"w": np.asarray(random.integers(0, 2, shape)).astype(dtype)}, n) for n in (3, 1, 2)]
+    total = np.zeros(shape)
+    for tensors, n in updates:
+        total = total + (n / 6) * tensors["w"].astype(np.float64)
+    mean = total.astype(dtype) if np.dtype(dtype).kind == "f" else np.rint(total).astype(dtype)
+    monkeypatch.setattr(aggregation, "PIECE", 4)
+    assert weighted_mean(updates)["w"].tobytes() == mean.tobytes()
+
+
+def test_more_updates_than_files_may_be_open_are_averaged() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        mean = weighted_mean([({"w": np.full(3, float(n))}, 1) for n in range(200)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_allclose(mean["w"], 99.5)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused() -> None:
+    with on_disk(model(1), model(2)) as (folder, models):
+        os.truncate(folder / "1", 100)
+        with pytest.raises(BadModel, match="model 1: the file has changed"):
+            aggregate([(each, 1) for each in models], models[0].model.specs, folder / "out")

@@ -1,4 +1,4 @@
-"""Mapped models read what the library wrote, and write what it would have written, byte for byte."""
+"""Model files are read as the library wrote them, and written as it would have, byte for byte."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbitrain.learning.mapped import DTYPES, MappedModel, ModelWriter, Spec, check_same
+from orbitrain.learning.model_file import DTYPES, ModelFile, ModelWriter, Spec, check_same
 from orbitrain.learning.tensors import MAX_HEADER_BYTES, TensorError, encode_tensors, read_tensors
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=0, max_size=8)
@@ -29,7 +29,7 @@ def test_what_is_written_is_what_the_library_writes(
     tensors = {
         name: random.integers(0, 2, size=shape).astype(dtype) for name, (dtype, shape) in kinds.items()
     }
-    folder = tmp_path_factory.mktemp("mapped")
+    folder = tmp_path_factory.mktemp("models")
     specs = {name: Spec(value.dtype, value.shape) for name, value in tensors.items()}
     with ModelWriter(folder / "ours", specs) as writer:
         for name, value in tensors.items():
@@ -37,11 +37,11 @@ def test_what_is_written_is_what_the_library_writes(
             for start in range(0, len(flat), 3):
                 writer.put(name, start, flat[start : start + 3])
     assert (folder / "ours").read_bytes() == encode_tensors(tensors)
-    with MappedModel(folder / "ours", 1 << 20) as model:
-        assert model.specs == dict(sorted(specs.items()))
-        for name, value in tensors.items():
-            found = model.elements(name, 0, value.size)
-            assert found.tobytes() == value.tobytes()
+    model = ModelFile(folder / "ours", 1 << 20)
+    assert model.specs == dict(sorted(specs.items()))
+    for name, value in tensors.items():
+        found = model.elements(name, 0, value.size)
+        assert found.tobytes() == value.tobytes()
 
 
 def header(path: Path, entries: object, data: bytes = b"", *, length: int | None = None) -> Path:
@@ -74,7 +74,7 @@ def entry(start: int, end: int, shape: list[int], dtype: str = "F32") -> dict[st
 def test_a_header_that_does_not_hold_is_refused(tmp_path: Path, entries: object, data: bytes) -> None:
     path = header(tmp_path / "bad", entries, data)
     with pytest.raises(TensorError, match="not readable safetensors"):
-        MappedModel(path, 1 << 20)
+        ModelFile(path, 1 << 20)
     with pytest.raises(TensorError):  # as the other reader has it
         read_tensors(path, 1 << 20)
 
@@ -82,14 +82,14 @@ def test_a_header_that_does_not_hold_is_refused(tmp_path: Path, entries: object,
 def test_sizes_are_bounded_before_anything_is_read(tmp_path: Path) -> None:
     path = header(tmp_path / "large", {"w": entry(0, 4, [1])}, b"1234")
     with pytest.raises(TensorError, match="larger than the allowed 10"):
-        MappedModel(path, 10)
+        ModelFile(path, 10)
     with pytest.raises(TensorError, match=r"header of .* larger than the allowed"):
-        MappedModel(header(path, {}, length=MAX_HEADER_BYTES + 1), 1 << 20)
+        ModelFile(header(path, {}, length=MAX_HEADER_BYTES + 1), 1 << 20)
     with pytest.raises(TensorError, match="does not fit"):
-        MappedModel(header(path, {}, length=1000), 1 << 20)
+        ModelFile(header(path, {}, length=1000), 1 << 20)
     path.write_bytes(b"123")
     with pytest.raises(TensorError, match="too short"):
-        MappedModel(path, 1 << 20)
+        ModelFile(path, 1 << 20)
 
 
 def test_a_dtype_that_the_format_lacks_is_not_written(tmp_path: Path) -> None:

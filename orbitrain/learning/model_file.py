@@ -1,14 +1,13 @@
 """Model files of any size, a piece at a time: read where they lie on disk, written as they are made.
 
-What is mapped is the page cache's, which the system takes back when it likes: a model of M bytes costs no M
-bytes of memory to read, and none to write. Same rules and same bytes as `tensors`.
+A model of M bytes costs no M bytes of memory to read, and none to write, and no open file between two pieces.
+Same rules and same bytes as `tensors`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,8 +53,8 @@ class Spec:
         return math.prod(self.shape)
 
 
-class MappedModel:
-    """A model's file, mapped. A context manager."""
+class ModelFile:
+    """A model's file, whose header has been checked."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         """Raises TensorError as `read_tensors` does, and OSError."""
@@ -73,22 +72,30 @@ class MappedModel:
                 raise TensorError(
                     f"not readable safetensors: {type(error).__name__}: {one_line(error)}"
                 ) from error
-            self._map = mmap.mmap(file.fileno(), size_bytes, access=mmap.ACCESS_READ)
+            self._identity = _identity(file.fileno())
+        self._path = path
         self.specs = {name: spec for name, spec, _ in placed}
         """By name, sorted."""
         self._offsets = {name: 8 + header_bytes + offset for name, _, offset in placed}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._map.close()
-
     def elements(self, name: str, start: int, stop: int) -> Elements:
-        """A copy of elements of a tensor, in C order."""
+        """Elements of a tensor, in C order.
+
+        Raises TensorError for a file that is not the one that was checked any more, and OSError.
+        """
         dtype = self.specs[name].dtype
-        offset = self._offsets[name] + start * dtype.itemsize
-        return np.frombuffer(self._map[offset : offset + (stop - start) * dtype.itemsize], dtype)
+        size = (stop - start) * dtype.itemsize
+        with self._path.open("rb", buffering=0) as file:
+            same = _identity(file.fileno()) == self._identity
+            data = os.pread(file.fileno(), size, self._offsets[name] + start * dtype.itemsize)
+        if not same or len(data) < size:
+            raise TensorError("the file has changed while it was read")
+        return np.frombuffer(data, dtype)
+
+
+def _identity(descriptor: int) -> tuple[int, int, int]:
+    status = os.fstat(descriptor)
+    return (status.st_dev, status.st_ino, status.st_size)
 
 
 def _placed(entry: Mapping[str, Any]) -> tuple[Spec, int]:
