@@ -161,7 +161,7 @@ class Transfers:
         """Whether a letter can be answered in time; if not, it is written down, and when to look again."""
         believed = self._outlook.contact(here.name)
         size = letter_bytes(letter) + sum(lacking.values())
-        # A letter whose objects are there already costs nothing if the contact ends sooner than this clock says.
+        # A letter whose objects are there costs nothing if the contact ends sooner than this clock says.
         spare_ns = self._outlook.clock_error_ns if any(lacking.values()) else 0
         if is_begun(believed, self._outlook.now_ns(), size, self._handling_ns, spare_ns):
             return True
