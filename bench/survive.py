@@ -60,8 +60,8 @@ def systems(options: argparse.Namespace) -> dict[str, Peer]:
 
 
 def chosen(text: str, known: Sequence[str], what: str) -> list[str]:
-    """The names in a comma-separated list, all for none. SystemExit."""
-    names = [name for name in text.split(",") if name] or list(known)
+    """The names in a comma-separated list, or `all`. SystemExit."""
+    names = list(known) if text == "all" else text.split(",")
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SystemExit(f"{what}: no {', '.join(unknown)}; there are {', '.join(known)}")
@@ -81,8 +81,9 @@ def measured(peer: Peer, case: Case, stop: threading.Event, logs: Path | None) -
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A model update through outages, beside other systems.")
-    parser.add_argument("--only", default="", help="systems, with commas between (all)")
-    parser.add_argument("--cases", default="", help=f"of {', '.join(case.key for case in CASES)} (all)")
+    parser.add_argument("--only", default="orbitrain,flower", help="systems, with commas; all (%(default)s)")
+    keys = ", ".join(case.key for case in CASES)
+    parser.add_argument("--cases", default="plain", help=f"of {keys}; all, which takes hours (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="cells at once (1); more cost each other time")
     parser.add_argument("--json", type=Path, metavar="FILE", help="the cells, also those of an ended run")
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keeps the systems' logs there")
@@ -112,17 +113,19 @@ def main() -> int:
     cells: list[Cell] = []
     stop = threading.Event()
     pool = ThreadPoolExecutor(options.jobs)
+    futures = [pool.submit(measured, peer, case, stop, options.logs) for case in cases for peer in peers]
     try:
-        futures = [pool.submit(measured, peer, case, stop, options.logs) for case in cases for peer in peers]
         for future in as_completed(futures):
             cells.append(future.result())
             if options.json is not None:
                 options.json.write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
         print(table(cells, cases, peers, versions))
-    return 0
+    return 130 if len(cells) < len(futures) else 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.survival.link import CLIENT, SERVER, Emulated, Shape
-from bench.survival.peer import READY, Outcome, Peer, Stage
+from bench.survival.link import CLIENT, SERVER, Count, Emulated, Shape
+from bench.survival.peer import READY, Outcome, Peer, Refused, Stage
 from bench.survival.processes import Processes
 from bench.survival.shifted import can_shift
 
@@ -71,7 +72,10 @@ CASES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """`state`: complete, lost, or `not run`. Bytes are the link's, at L2; None: was not to be measured."""
+    """`state`: complete, lost, open (by the bench's bound neither), or `not run`.
+
+    Bytes are the link's, at L2; None: was not to be measured.
+    """
 
     peer: str
     case: str
@@ -109,12 +113,14 @@ def run(peer: Peer, case: Case, stop: threading.Event, keep: Path | None = None)
     folder = Path(tempfile.mkdtemp(prefix=f"orbitrain-{tag}-"))
     (folder / "marks").mkdir()
     link: Emulated | None = None
-    processes = Processes(tag, folder)
+    processes = Processes(tag, folder, stop)
     try:
         link = Emulated(tag, folder, Shape(rate_bps=case.rate_bps, outage_s=case.outage_s))
         stage = Stage(link, processes, folder, case.update_bytes, case.clock_s)
         return _Course(peer, case, stage, stop).run()
-    except (NotSo, RuntimeError, OSError) as error:
+    except Refused as error:
+        return Cell(peer.name, case.key, "lost", f"{error}", update_bytes=case.update_bytes)
+    except (NotSo, RuntimeError, OSError, subprocess.SubprocessError) as error:
         return Cell(peer.name, case.key, "not run", f"{error}"[-300:].strip())
     finally:
         processes.end()
@@ -171,7 +177,7 @@ class _Course:
         if outcome is None:
             reasons = [f"not held within {case.within_s:.0f} s", *self._said]
             reasons.append(self._peer.last_words(self._stage))
-            outcome = Outcome("lost", time.monotonic(), "; ".join(one for one in reasons if one))
+            outcome = Outcome("open", time.monotonic(), "; ".join(one for one in reasons if one))
         return Cell(
             self._peer.name,
             case.key,
@@ -204,7 +210,7 @@ class _Course:
         self._peer.restart(stage, case.kill)
         return None
 
-    def _await_ready(self):
+    def _await_ready(self) -> tuple[float | None, Count]:
         """(when the sender had the update, the counters just before), or (None, ...)."""
         until_s = time.monotonic() + START_S
         before = self._stage.link.count()

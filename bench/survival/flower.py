@@ -10,7 +10,7 @@ from typing import Final
 
 from bench.survival.environment import environment
 from bench.survival.link import CLIENT, SERVER
-from bench.survival.peer import HELD, LOST, MARKS, Outcome, Stage
+from bench.survival.peer import HELD, LOST, MARKS, Outcome, Refused, Stage
 from bench.survival.shifted import shifted_clock
 
 REQUIREMENT: Final = "flwr==1.41.0"
@@ -137,13 +137,18 @@ class Flower:
 def _await(stage: Stage, name: str, pattern: str) -> None:
     until_s = time.monotonic() + _START_S
     while not re.search(pattern, stage.processes.text(name)):
+        if stage.processes.exited(name) is not None and not stage.processes.ended_from_outside(name):
+            raise Refused(f"{name} ended as it began; {_last_words(stage)}")
         if stage.processes.exited(name) is not None or time.monotonic() > until_s:
             raise RuntimeError(f"{name} did not start: {stage.processes.text(name)[-500:]}")
         time.sleep(0.2)
 
 
 def _last_words(stage: Stage) -> str:
-    """The latest line of an error or a warning, of either side."""
+    """The latest refusal of a request, else line of an error or a warning of either side."""
+    refused = re.findall(r"\"POST (\S+) HTTP/1.1\" (4\d\d)", stage.processes.text("superlink"))
+    if refused:
+        return f"superlink answers {refused[-1][1]} to {refused[-1][0]}"
     for name in ("supernode", "superlink"):
         lines = re.findall(r".*(?:ERROR|WARN).*?: +(.*)", stage.processes.text(name))
         if lines:

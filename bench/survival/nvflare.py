@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from bench.survival.environment import environment
 from bench.survival.link import CLIENT, SERVER
-from bench.survival.peer import HELD, LOST, MARKS, Outcome, Stage
+from bench.survival.peer import HELD, LOST, MARKS, Outcome, Refused, Stage
 from bench.survival.shifted import shifted_clock
 
 REQUIREMENT: Final = "nvflare==2.9.0"
@@ -66,7 +66,7 @@ _RETRY_WORDS: Final = "streaming_retry_wait twice the update's ideal time, at le
 
 
 class NvFlare:
-    """As provisioned; or with every time-out that its documentation lets a user set at a day."""
+    """As provisioned; or with the time-outs on an update's way, as far as found, at a day."""
 
     def __init__(self, tuned: bool, given: Path | None = None) -> None:
         self.name = "NVFlare tuned" if tuned else "NVFlare"
@@ -187,8 +187,11 @@ class NvFlare:
     def _await(self, stage: Stage, node: str, pattern: str) -> None:
         until_s = time.monotonic() + _START_S
         while not re.search(pattern, self._log(stage, node)):
-            if stage.processes.exited(self.daemon(node)) is not None or time.monotonic() > until_s:
-                raise RuntimeError(f"{self.daemon(node)} did not start: {self._log(stage, node)[-500:]}")
+            name = self.daemon(node)
+            if stage.processes.exited(name) is not None and not stage.processes.ended_from_outside(name):
+                raise Refused(f"{name} ended as it began; {self.last_words(stage)}")
+            if stage.processes.exited(name) is not None or time.monotonic() > until_s:
+                raise RuntimeError(f"{name} did not start: {self._log(stage, node)[-500:]}")
             time.sleep(0.2)
 
     def last_words(self, stage: Stage) -> str:

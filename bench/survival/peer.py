@@ -17,6 +17,10 @@ READY, HELD, LOST = "ready", "held", "lost"
 """Marks: the sender has the update in its hands; the receiver has it, whole; it was told it never will."""
 
 
+class Refused(Exception):
+    """One side would not begin; the peer's own reason in one line. That is an outcome."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Where a peer plays: the link is up, nothing else is there."""
@@ -40,7 +44,7 @@ class Stage:
 class Outcome:
     """`at_s` on the monotonic clock, `reason` in the peer's own words."""
 
-    state: Literal["complete", "lost"]
+    state: Literal["complete", "lost", "open"]
     at_s: float
     reason: str = ""
 
@@ -56,7 +60,10 @@ class Peer(Protocol):
         """Its environment is there afterwards; its version."""
 
     def start(self, stage: Stage) -> None:
-        """Server, client, and the task that makes the client send; soon the update is on the link."""
+        """Server, client, and the task that makes the client send; soon the update is on the link.
+
+        Raises Refused; RuntimeError where the bench is to blame.
+        """
 
     def restart(self, stage: Stage, node: str) -> None:
         """Of a node whose processes were killed: the command that its service manager would give again."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,15 @@ TAG: Final = "ORBITRAIN_BENCH_CASE"
 """In the environment of all that a case starts, so that also what left its session is found."""
 
 _END_S: Final = 5.0
+_LOOK_S: Final = 0.1
 
 
 class Processes:
     """Of one case. Daemons are named; `kill` ends one and all that it has started."""
 
-    def __init__(self, tag: str, folder: Path) -> None:
+    def __init__(self, tag: str, folder: Path, stop: threading.Event) -> None:
+        """`stop`, once set: nothing is started or waited for any more, RuntimeError."""
+        self._stop = stop
         self._tag = tag
         self._folder = folder
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -29,6 +33,7 @@ class Processes:
         self, name: str, command: Sequence[str], environment: Mapping[str, str], cwd: Path | None = None
     ) -> None:
         """Its output is appended to NAME.log."""
+        self._check()
         with self.log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 list(command),
@@ -41,9 +46,14 @@ class Processes:
             )
 
     def run(self, name: str, command: Sequence[str], environment: Mapping[str, str], within_s: float) -> int:
-        """Started, awaited; subprocess.TimeoutExpired."""
+        """Started, awaited: its exit status. RuntimeError."""
         self.start(name, command, environment)
-        return self._running[name].wait(within_s)
+        until_s = time.monotonic() + within_s
+        while (status := self.exited(name)) is None:
+            if time.monotonic() > until_s:
+                raise RuntimeError(f"{name}: not done within {within_s:.0f} s")
+            time.sleep(_LOOK_S)
+        return status
 
     def log(self, name: str) -> Path:
         return self._folder / f"{name}.log"
@@ -56,6 +66,7 @@ class Processes:
 
     def exited(self, name: str) -> int | None:
         """The exit status of one that has ended by itself."""
+        self._check()
         return self._running[name].poll()
 
     def ended_from_outside(self, name: str) -> bool:
@@ -89,6 +100,10 @@ class Processes:
                     os.kill(pid, number)
         for process in self._running.values():
             process.wait()
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise RuntimeError("interrupted")
 
     def _mine(self) -> list[int]:
         for process in self._running.values():

@@ -1,4 +1,4 @@
-"""The training script of bench/survival/nvflare.py's job. Runs in NVFlare's environment."""
+"""The training script of survival/nvflare.py's job. Runs in NVFlare's environment."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Exports the job of bench/survival/nvflare.py: one round of NVFlare's FedAvg. Runs in NVFlare's environment.
+"""Exports the job of survival/nvflare.py: one round of NVFlare's FedAvg. Runs in NVFlare's environment.
 
 python nvflare_job.py FOLDER CLIENT_CONFIG SERVER_CONFIG, the latter two JSON objects of top-level settings.
 """
