@@ -29,9 +29,6 @@ class Orbitrain:
     name = "orbitrain"
     settings = "defaults, without a plan (`no_plan`): the link decides, as for the others"
 
-    def __init__(self) -> None:
-        self._sha256 = ""
-
     def prepare(self) -> str:
         return f"orbitrain=={version('orbitrain')}, of this tree"
 
@@ -63,7 +60,7 @@ class Orbitrain:
             time.sleep(0.1)
         update = stage.folder / _NAME
         data = os.urandom(stage.update_bytes)
-        self._sha256 = hashlib.sha256(data).hexdigest()
+        (stage.folder / "sha256").write_text(hashlib.sha256(data).hexdigest())
         update.write_bytes(data)
         mark = {"s": time.monotonic(), "text": ""}
         (stage.folder / "marks" / READY).write_text(json.dumps(mark))
@@ -85,7 +82,7 @@ class Orbitrain:
             return None
         at_s = time.monotonic()
         with there.open("rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == self._sha256
+            same = hashlib.file_digest(file, "sha256").hexdigest() == (stage.folder / "sha256").read_text()
         return Outcome("complete", at_s) if same else Outcome("lost", at_s, "another file came")
 
     def last_words(self, stage: Stage) -> str:
