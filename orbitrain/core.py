@@ -113,6 +113,8 @@ class Arrival:
 
     `role` is None for every role. `mark` is put down with the step, `settles` is the letter that ends with
     it, `ends_job` the job. `item` is None when there is only a mark to put down. `fields` go to the journal.
+    `since` is the first of the letters that came together with this one: it is left alone once one of them
+    has not been delivered (`Marks.forgets`).
     """
 
     due_ns: int
@@ -125,6 +127,7 @@ class Arrival:
     settles: Identity | None = None
     ends_job: tuple[str, str] | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    since: int | None = None
 
     @property
     def order(self) -> tuple[int, str, int, int]:
@@ -150,6 +153,8 @@ class Step:
     letters: dict[Identity, Letter] = field(default_factory=dict)
     ended_letters: list[Identity] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    left_alone: list[Mark] = field(default_factory=list)
+    """Of letters that were not taken, as one that came with them was not delivered. Not committed."""
     jobs: dict[tuple[str, str], Job] = field(default_factory=dict)
     ended_jobs: list[tuple[str, str]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -189,6 +194,12 @@ class _Draft:
         if letter is None or letter.identity in self.step.ended_letters:
             return None
         return self.step.letters.get(letter.identity, letter)
+
+    def forgets(self, mark: Mark, since: int) -> bool:
+        """See `Marks.forgets`."""
+        before = [each for each in self.step.marks if each.slot == mark.slot]
+        last = before[-1] if before else self._core.marks.last(mark.slot)
+        return Marks.forgets(last, mark, since)
 
     def act(self, role: str, action: Action) -> None:
         now_ns = self.step.now_ns
@@ -439,6 +450,9 @@ class Core:
     def _consume(self, draft: _Draft, arrival: Arrival) -> None:
         step = draft.step
         mark = arrival.mark
+        if mark is not None and arrival.since is not None and draft.forgets(mark, arrival.since):
+            step.left_alone.append(mark)
+            return
         if arrival.settles is not None:
             step.ended_letters.append(arrival.settles)
         if arrival.ends_job is not None:

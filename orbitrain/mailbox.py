@@ -1,7 +1,8 @@
 """Mailboxes: every message ends exactly once, delivered or undelivered with a reason.
 
-A mailbox is (source, destination, role, lane). Its letters are numbered by the sender and settled in order,
-one in the air at a time; lanes share a contact by priority. A letter that was never attempted can be taken
+A mailbox is (source, destination, role, lane). Its letters are numbered by the sender and settled in order;
+one call is in the air at a time, with one letter or, over real links, with several; lanes share a contact by
+priority. A letter that was never attempted can be taken
 back by the sender alone. One that was attempted is *in doubt*: only the receiver knows whether it consumed
 it, so it stays until the two meet again, and the receiver's mark decides. That is what makes "expired" and
 "withdrawn" true statements, and a doubled delivery impossible, across any crash of either side.
@@ -137,13 +138,22 @@ class Outbox:
         """
         queues = self._queues.get(destination, {})
         first = [self._letters[queue[0]] for queue in queues.values() if queue]
-        ready = [
-            letter
-            for letter in first
-            if letter.identity not in self._settling
-            and (letter.cancelled is None or letter.identity in self._in_doubt)
-        ]
+        ready = [letter for letter in first if self._is_ready(letter)]
         return sorted(ready, key=lambda letter: (letter.lane, letter.role))
+
+    def queue(self, mailbox: tuple[str, str, int]) -> Iterator[Letter]:
+        """The letters of a mailbox in their order, up to one that this side ends next."""
+        for identity in self._queues.get(mailbox[0], {}).get(mailbox, []):
+            letter = self._letters[identity]
+            if not self._is_ready(letter):
+                return
+            yield letter
+
+    def _is_ready(self, letter: Letter) -> bool:
+        """Whether it can be sent: not if this side ends it next."""
+        return letter.identity not in self._settling and (
+            letter.cancelled is None or letter.identity in self._in_doubt
+        )
 
     def attempted(self, identity: Identity) -> None:
         """From now on only the receiver can say what became of it."""
@@ -207,7 +217,11 @@ class Mark:
 
 
 class Marks:
-    """The marks of one node. One per mailbox is enough, since letters are settled in order."""
+    """The marks of one node. One per mailbox is enough, since letters are settled in order.
+
+    A sender that goes on to another letter knows how those before it ended. Of letters that come together it
+    does not: of those none is taken after one that was not delivered (`forgets`).
+    """
 
     def __init__(self, marks: Iterable[Mark] = ()):
         self._last = {mark.slot: mark for mark in marks}
@@ -215,7 +229,8 @@ class Marks:
     def find(self, mailbox: tuple[str, str, str, int], sequence: int) -> Mark | None:
         """The mark of a letter settled before, or None if it is new.
 
-        An older letter than the last can only be a repeat whose sender has had its answer: delivered.
+        An older letter than the last can only be a repeat whose sender has had its answer, or of several that
+        came together and were delivered: delivered.
         """
         source, _, role, lane = mailbox
         last = self._last.get((source, role, lane))
@@ -227,3 +242,20 @@ class Marks:
 
     def put(self, mark: Mark) -> None:
         self._last[mark.slot] = mark
+
+    @staticmethod
+    def forgets(last: Mark | None, mark: Mark, since: int) -> bool:
+        """Whether putting down a mark after the `last` would lose an end that the sender may not know of.
+
+        It knows of those before the letter numbered `since`, the first of those that came with this one.
+        """
+        return (
+            last is not None
+            and last.mailbox == mark.mailbox
+            and since <= last.sequence < mark.sequence
+            and last.outcome is not Outcome.DELIVERED
+        )
+
+    def last(self, slot: tuple[str, str, int]) -> Mark | None:
+        """What was put down last there."""
+        return self._last.get(slot)

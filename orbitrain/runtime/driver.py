@@ -78,6 +78,8 @@ class Driver:
         self.shaped = shaped
         self.flows = flows
         self.boot_ns = 0
+        self.committing = False
+        """A step is taken and not on disk yet: nothing of it may leave the node."""
         self._plans = plans
         self._journal, self.blobs = stores
         self._runs = jobs
@@ -224,10 +226,12 @@ class Driver:
         if not batch and not self._notes:
             self.contacts.pump()
             return
+        self.committing = True
         step = self.core.step(batch, due_ns)
         notes, self._notes = self._notes, []
         step.events += notes
         await self.on_disk(self._journal.commit, step, self.core.reported)
+        self.committing = False
         self._act(step)
         self._answer_commands(batch, step)
 
@@ -255,7 +259,7 @@ class Driver:
         )
 
     def _act(self, step: Step) -> None:
-        self.reception.committed(step.marks)
+        self.reception.committed(step)
         if step.ended_jobs:
             # A result that still waits is of a cancelled job: its name may have been given to another.
             self._inbox = [arrival for arrival in self._inbox if arrival.ends_job not in step.ended_jobs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from orbitrain.core import Arrival, Core
@@ -38,9 +38,11 @@ def written(letter: Letter, core: Core, due_ns: int) -> wire.Letter:
     )
 
 
-def parcel(letter: Letter, core: Core) -> Parcel:
-    """What a letter's objects are offered for."""
-    return Parcel(core.incarnation, letter.role, letter.lane, letter.sequence, letter.expires_at_ns)
+def parcel(letters: Sequence[Letter], core: Core) -> Parcel:
+    """What the objects of letters are offered for, which are the first of a mailbox, in order."""
+    last, expires_at_ns = letters[-1], max(letter.expires_at_ns for letter in letters)
+    oldest = letters[0].sequence
+    return Parcel(core.incarnation, last.role, last.lane, last.sequence, expires_at_ns, oldest)
 
 
 def ended(

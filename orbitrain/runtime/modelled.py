@@ -261,7 +261,7 @@ class ModelledTransfers:
         """What the peer lacks of the objects of these letters; then choose."""
         for letter in letters:
             objects = list(letter.objects)
-            missing = await here.client.missing(objects, parcel=parcel(letter, self._driver.core))
+            missing = await here.client.missing(objects, parcel=parcel([letter], self._driver.core))
             for digest, _ in objects:
                 gaps = here.gaps.setdefault(digest, missing.get(digest, []))
                 self._driver.lacking[here.name, digest] = sum(end - start for start, end in gaps)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orbitrain.contacts.contact import Contact
-from orbitrain.core import Arrival
+from orbitrain.core import Arrival, Step
 from orbitrain.machine import Delivered, RemoteProtocolError, Severity
 from orbitrain.mailbox import Mark, Outcome
 from orbitrain.runtime.clock import SECOND_NS
@@ -43,17 +43,23 @@ class Reception:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._answers: dict[tuple[tuple[str, str, str, int], int], asyncio.Future[Mark]] = {}
+        self._answers: dict[tuple[tuple[str, str, str, int], int], asyncio.Future[Mark | None]] = {}
+        """Of letters that wait for their step; None for one that it left alone."""
         self._refusals: Counter[str] = Counter()
         self.peers: Collection[str] = ()
         """Who may call at all."""
 
-    def committed(self, marks: Iterable[Mark]) -> None:
-        """Answer the letters that a step has settled."""
-        for mark in marks:
-            answer = self._answers.pop((mark.mailbox, mark.sequence), None)
-            if answer is not None and not answer.done():
-                answer.set_result(mark)
+    def committed(self, step: Step) -> None:
+        """Answer the letters that a step has settled, or left alone."""
+        for mark in step.marks:
+            self._answer(mark, mark)
+        for mark in step.left_alone:
+            self._answer(mark, None)
+
+    def _answer(self, letter: Mark, known: Mark | None) -> None:
+        answer = self._answers.pop((letter.mailbox, letter.sequence), None)
+        if answer is not None and not answer.done():
+            answer.set_result(known)
 
     def close(self) -> None:
         for answer in self._answers.values():
@@ -116,30 +122,68 @@ class Reception:
 
     async def deliver(self, letter: wire.Letter) -> wire.Receipt:
         """Answered once the step that consumed the letter is committed."""
-        core = self._driver.core
-        mailbox = (letter.source, letter.incarnation, letter.role, letter.lane)
-        place = (mailbox, letter.sequence)
-        # A mark whose answer still waits is not committed yet: wait with it.
-        known = None if place in self._answers else core.marks.find(mailbox, letter.sequence)
-        if known is None:
-            if place not in self._answers:
+        (receipt,) = await self.hand([letter])
+        return receipt
+
+    async def hand(self, letters: Sequence[wire.Letter]) -> list[wire.Receipt]:
+        """Answered once the step that consumed the letters is committed; they are of one mailbox, in order.
+
+        Only the end of the last letter of a mailbox is remembered, and that those before it were delivered.
+        So the first that is not is the last that is taken: were the answer lost, its end could not be told
+        again.
+        """
+        receipts: list[wire.Receipt] = []
+        while not receipts:  # the first may have been left alone by the step of a call that the link cut
+            waiting, refusal = self._take(letters)
+            for answer in waiting:
+                known = await asyncio.shield(answer)
+                if known is None:
+                    break
+                receipts.append(self._receipt(OUTCOMES[known.outcome], known.reason))
+                if known.outcome is not Outcome.DELIVERED:
+                    break
+            else:
+                if refusal is not None:
+                    # Refused by its form: no mark is needed to refuse it again.
+                    self.refused(letters[0].source, refusal)
+                    receipts.append(self._receipt(wire.OUTCOME_REFUSED, refusal))
+        return receipts
+
+    def _receipt(self, outcome: wire.Outcome, reason: str) -> wire.Receipt:
+        return wire.Receipt(outcome=outcome, reason=reason, incarnation=self._driver.core.incarnation)
+
+    def _take(self, letters: Sequence[wire.Letter]) -> tuple[list[asyncio.Future[Mark | None]], str | None]:
+        """What tells how the letters end, in one step if they are new, up to one that is not delivered.
+
+        And why the letter after those is refused, if that is for its form.
+        """
+        core, loop = self._driver.core, asyncio.get_running_loop()
+        waiting: list[asyncio.Future[Mark | None]] = []
+        for letter in letters:
+            mailbox = (letter.source, letter.incarnation, letter.role, letter.lane)
+            place = (mailbox, letter.sequence)
+            answer = self._answers.get(place)
+            # A mark whose answer still waits is not committed yet: wait with it.
+            known = None if answer is not None else core.marks.find(mailbox, letter.sequence)
+            if known is not None:
+                answer = loop.create_future()
+                answer.set_result(known)
+            elif answer is None:
                 try:
                     arrival = self._arrival(letter, mailbox)
                 except RemoteProtocolError as error:
-                    # Refused by its form: no mark is needed to refuse it again.
-                    self.refused(letter.source, str(error))
-                    return wire.Receipt(
-                        outcome=wire.OUTCOME_REFUSED, reason=str(error), incarnation=core.incarnation
-                    )
-                self._answers[place] = asyncio.get_running_loop().create_future()
+                    return waiting, str(error)
+                known = arrival.mark
+                answer = self._answers[place] = loop.create_future()
+                arrival = replace(arrival, since=letters[0].sequence)
                 if self._driver.shaped:
                     self._driver.take(arrival)
                 else:
                     self._driver.arrive(arrival, "letter")
-            known = await asyncio.shield(self._answers[place])
-        return wire.Receipt(
-            outcome=OUTCOMES[known.outcome], reason=known.reason, incarnation=core.incarnation
-        )
+            waiting.append(answer)
+            if known is not None and known.outcome is not Outcome.DELIVERED:
+                break
+        return waiting, None
 
     def _due_ns(self, letter: wire.Letter) -> int:
         """The modelled instant of a letter's arrival. Raises RemoteProtocolError."""

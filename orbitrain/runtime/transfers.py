@@ -8,14 +8,19 @@ The objects of a letter go before it, as the ranges that the receiver lacks. Let
 within the contact go first, by lane; then what is left of the contact is filled with objects of those that
 cannot, and the next contact goes on from there. Whoever ought to go first gets the link at the border of a
 chunk.
+
+Small letters that follow one another in a mailbox go together, at most a chunk's bytes at once: one offer,
+puts side by side, one call that hands them over. A link's round trips are not paid for each.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from orbitrain.contacts.plan import Window
@@ -39,7 +44,16 @@ from orbitrain.runtime.letters import (
 )
 from orbitrain.runtime.outlook import Outlook
 from orbitrain.transport.objects import Meter, Pace, Range
-from orbitrain.transport.rpc import Flows, LinkClient, LinkDown, PeerRefused, Room
+from orbitrain.transport.rpc import (
+    LETTERS_BYTES_MAX,
+    LETTERS_MAX,
+    OBJECTS_MAX,
+    Flows,
+    LinkClient,
+    LinkDown,
+    PeerRefused,
+    Room,
+)
 from orbitrain.v1 import link_pb2 as wire
 
 if TYPE_CHECKING:
@@ -61,6 +75,16 @@ UNKNOWN_BPS: Final = 256_000
 
 TAIL_BYTES: Final = 16 * 1024
 """Towards the end of a contact chunks are cut shorter, so that little is lost with it, but not below this."""
+
+PUTS_MAX: Final = 8
+"""Objects of letters that go together that are under way at once: their round trips do not add up, and a
+receiver syncs them side by side."""
+
+LETTER_NAMES_BYTES: Final = 1024
+"""Of a letter on the wire beside its body and objects, at most: names have 128 characters at most."""
+
+OBJECT_NAME_BYTES: Final = 80
+"""Of an object's name on the wire."""
 
 REFUSED_S: Final = 2.0
 """Wall seconds until a peer that refused is asked again."""
@@ -141,9 +165,13 @@ class Transfers:
             return
         if self._outlook.contact(here.name) is None and here.proved_ns < self._outlook.over_ns(here.name):
             return  # by the plan it has just ended: a ping will tell
+        if driver.committing:
+            return  # what the step has posted and ended is not on disk yet; it pumps once it is
         chosen = self._next(here)
         if chosen is not None:
-            here.air = driver.spawn(self._fly(here, *chosen))
+            letter, ahead = chosen
+            letters = [letter] if ahead else self._together(here, letter)
+            here.air = driver.spawn(self._fly(here, letters, ahead))
 
     def _next(self, here: Peer) -> tuple[Letter, bool] | None:
         """The letter that is to have the link, and whether only its objects go, ahead of it."""
@@ -157,20 +185,55 @@ class Transfers:
                 return letter, True
         return None
 
+    def _is_begun(self, here: Peer, own_bytes: int, lacking_bytes: int) -> bool:
+        """Whether letters of so many bytes can be answered in time, with what is lacking of their objects."""
+        believed, now_ns = self._outlook.contact(here.name), self._outlook.now_ns()
+        # Letters whose objects are there cost nothing if the contact ends sooner than this clock says.
+        spare_ns = self._outlook.clock_error_ns if lacking_bytes else 0
+        return is_begun(believed, now_ns, own_bytes + lacking_bytes, self._handling_ns, spare_ns)
+
     def _fits(self, here: Peer, letter: Letter, lacking: Mapping[Digest, int]) -> bool:
         """Whether a letter can be answered in time; if not, it is written down, and when to look again."""
-        believed = self._outlook.contact(here.name)
-        size = letter_bytes(letter) + sum(lacking.values())
-        # A letter whose objects are there costs nothing if the contact ends sooner than this clock says.
-        spare_ns = self._outlook.clock_error_ns if any(lacking.values()) else 0
-        if is_begun(believed, self._outlook.now_ns(), size, self._handling_ns, spare_ns):
+        if self._is_begun(here, letter_bytes(letter), sum(lacking.values())):
             return True
+        believed = self._outlook.contact(here.name)
         here.unfit[letter.identity] = lacking
         again_ns = reconsidered_ns(believed, NEVER_NS)
         if again_ns is not None:
             here.again_ns = again_ns
             self._driver.wake()
         return False
+
+    def _together(self, here: Peer, head: Letter) -> list[Letter]:
+        """The head of a mailbox, and those after it that go with it: all small, and in time."""
+        chunk_bytes = min(self._pace(here).chunk_bytes, self._room_bytes(here, 0))
+        now_ns, together = self._outlook.now_ns(), list[Letter]()
+        lacking, own_bytes, wire_bytes = dict[Digest, int](), 0, 0
+        for letter in self._driver.core.outbox.queue(head.mailbox):
+            objects = {digest: self._lacking(here, digest, size) for digest, size in letter.objects}
+            lacking |= objects
+            own_bytes += letter_bytes(letter)
+            wire_bytes += LETTER_NAMES_BYTES + len(letter.body) + OBJECT_NAME_BYTES * len(letter.objects)
+            if (
+                len(together) >= LETTERS_MAX
+                or is_settled_only(letter, now_ns)
+                or own_bytes + sum(lacking.values()) > chunk_bytes
+                or wire_bytes > LETTERS_BYTES_MAX
+                or sum(len(each.objects) for each in together) + len(letter.objects) > OBJECTS_MAX
+                or not self._is_begun(here, own_bytes, sum(lacking.values()))
+            ):
+                break
+            together.append(letter)
+        return together or [head]
+
+    def _lacking(self, here: Peer, digest: Digest, size: int) -> int:
+        """Bytes of an object that a peer lacks, as far as is known."""
+        return self._driver.lacking.get((here.name, digest), size)
+
+    def _standing(self, letters: list[Letter]) -> list[Letter]:
+        """Those that are still the first of their mailbox, up to one that has been withdrawn or has ended."""
+        found = zip(letters, self._driver.core.outbox.queue(letters[0].mailbox), strict=False)
+        return [letter for letter, _ in takewhile(lambda both: both[0] == both[1], found)]
 
     def _pace(self, here: Peer) -> Pace:
         """How objects are cut for this link as it is now."""
@@ -236,12 +299,12 @@ class Transfers:
                 driver.note("transfer_cut", Severity.ACTIVITY_LO, {**fields, "reason": "the contact ended"})
             raise
 
-    async def _fly(self, here: Peer, letter: Letter, ahead: bool) -> None:
-        """Move one letter, its objects first, and bring the receiver's word; or, `ahead`, its objects
-        only."""
+    async def _fly(self, here: Peer, letters: list[Letter], ahead: bool) -> None:
+        """Move letters of a mailbox, their objects first, and bring the receiver's word; or, `ahead`, the
+        objects of one only."""
         try:
-            async with self._flight(here, letter):
-                await self._move(here, letter, ahead)
+            async with self._flight(here, letters[0]):
+                await self._move(here, letters, ahead)
         finally:
             here.air = None
         self.pump(here)
@@ -250,50 +313,148 @@ class Transfers:
         """Wall seconds after which a call that moves so many bytes is given up."""
         return TRANSFER_S + TRANSFER_FACTOR * self._outlook.trip_wall_s(here.name, nbytes)
 
-    async def _move(self, here: Peer, letter: Letter, ahead: bool) -> None:
-        driver, name = self._driver, here.name
-        objects = [] if is_settled_only(letter, self._outlook.now_ns()) else list(letter.objects)
-        missing: dict[Digest, list[Range]] = {}
-        if objects:
-            offer_s = self._patience_s(here, PING_BYTES + 128 * len(objects))
-            missing = await here.client.missing(objects, offer_s, parcel(letter, driver.core))
-        if letter not in driver.core.outbox.heads(name):
+    async def _move(self, here: Peer, letters: list[Letter], ahead: bool) -> None:
+        try:
+            lacking = await self._offer(here, letters)
+        except PeerRefused:
+            if len(letters) == 1:
+                raise
+            letters = letters[:1]  # what is refused may be of another one
+            lacking = await self._offer(here, letters)
+        letters = self._standing(letters)
+        if not letters:
             return  # withdrawn or expired meanwhile: this side has ended it
-        lacking = {digest: sum(end - start for start, end in gaps) for digest, gaps in missing.items()}
-        for digest, _ in objects:
-            driver.lacking[name, digest] = lacking.get(digest, 0)
+        if len(letters) > 1:
+            letters = await self._put_together(here, letters, lacking)
+        elif not await self._put_one(here, letters[0], lacking, ahead):
+            return
+        await self._hand(here, self._standing(letters) if letters else [])
+
+    async def _offer(self, here: Peer, letters: Sequence[Letter]) -> dict[Digest, list[Range]]:
+        """What the peer lacks of the objects of letters."""
+        driver, now_ns = self._driver, self._outlook.now_ns()
+        objects = {
+            digest: size
+            for letter in letters
+            if not is_settled_only(letter, now_ns)
+            for digest, size in letter.objects
+        }
+        if not objects:
+            return {}
+        offer_s = self._patience_s(here, PING_BYTES + 128 * len(objects))
+        missing = await here.client.missing(objects.items(), offer_s, parcel(letters, driver.core))
+        for digest in objects:
+            driver.lacking[here.name, digest] = _bytes(missing.get(digest, []))
+        return missing
+
+    async def _put_one(
+        self, here: Peer, letter: Letter, missing: Mapping[Digest, list[Range]], ahead: bool
+    ) -> bool:
+        """Send what is missing of a letter's objects, one after another. Whether all are there."""
+        lacking = {digest: _bytes(gaps) for digest, gaps in missing.items()}
         if ahead:
             here.unfit[letter.identity] = lacking
         elif not self._fits(here, letter, lacking):
-            return
+            return False
         else:
             here.unfit.pop(letter.identity, None)
         here.client.pace = self._pace(here)
-        patience_s = self._patience_s(here, here.client.pace.window_bytes)
-        for digest, nbytes in objects:
-            if digest in missing:
+        for digest, nbytes in letter.objects:
+            if digest in lacking:
                 room = self._room(here, letter, digest, ahead=ahead)
-                path = driver.blobs.path(digest)
-                try:
-                    if not await here.client.put(digest, nbytes, path, patience_s, missing[digest], room):
-                        return  # another goes first, or the contact is full
-                except PeerRefused as error:
-                    if error.code == DAMAGED and not await driver.examine(digest):
-                        raise KeyError(digest) from None  # it was damaged here
-                    raise
-                except OSError:
-                    if not await driver.examine(digest):
-                        raise KeyError(digest) from None  # its file has vanished
-                    raise
+                if not await self._put(here, digest, nbytes, missing[digest], room):
+                    return False  # another goes first, or the contact is full
                 lacking.pop(digest)
-                driver.lacking[name, digest] = 0
-        if letter not in driver.core.outbox.heads(name) or not self._fits(here, letter, lacking):
+        return True
+
+    async def _put(self, here: Peer, digest: Digest, nbytes: int, gaps: list[Range], room: Room) -> bool:
+        """Send what is missing of an object; whether it is whole there. Raises KeyError if it is lost."""
+        driver, path = self._driver, self._driver.blobs.path(digest)
+        patience_s = self._patience_s(here, here.client.pace.window_bytes)
+        try:
+            if not await here.client.put(digest, nbytes, path, patience_s, gaps, room):
+                return False
+        except PeerRefused as error:
+            if error.code == DAMAGED and not await driver.examine(digest):
+                raise KeyError(digest) from None  # it was damaged here
+            raise
+        except OSError:
+            if not await driver.examine(digest):
+                raise KeyError(digest) from None  # its file has vanished
+            raise
+        driver.lacking[here.name, digest] = 0
+        return True
+
+    async def _put_together(
+        self, here: Peer, letters: list[Letter], missing: Mapping[Digest, list[Range]]
+    ) -> list[Letter]:
+        """Send what is missing of the objects of letters, side by side.
+
+        Returns the first of the letters, up to one of which an object could not be sent; raises what kept an
+        object of the very first from it.
+        """
+        sizes = {digest: size for letter in letters for digest, size in letter.objects if digest in missing}
+        unsent, failed = set(sizes), dict[Digest, Exception]()
+        here.client.pace = self._pace(here)
+        room, waiting = self._room_together(here, letters[0]), iter(sizes.items())
+
+        async def some() -> None:
+            for digest, nbytes in waiting:
+                try:
+                    if not await self._put(here, digest, nbytes, missing[digest], partial(room, digest)):
+                        return  # another goes first, or the contact is full
+                    unsent.discard(digest)
+                except (LinkDown, PeerRefused, KeyError) as error:
+                    failed[digest] = error
+                    if isinstance(error, LinkDown):
+                        return
+
+        async with asyncio.TaskGroup() as puts:
+            for _ in range(min(PUTS_MAX, len(sizes))):
+                puts.create_task(some())
+        whole = list(takewhile(lambda letter: not unsent.intersection(dict(letter.objects)), letters))
+        if not whole:
+            for error in (failed[digest] for digest, _ in letters[0].objects if digest in failed):
+                raise error
+        return whole
+
+    def _room_together(self, here: Peer, head: Letter) -> Callable[[Digest, int], int]:
+        """As `_room`, for objects that are under way side by side: what all have in the air counts."""
+        client, in_air = here.client, dict[Digest, int]()
+
+        def room(digest: Digest, in_air_bytes: int) -> int:
+            in_air[digest] = in_air_bytes
+            all_bytes = sum(in_air.values())
+            here.meter.heard(wall_s(), client.object_bytes - all_bytes)
+            if head not in self._driver.core.outbox.heads(here.name):
+                return 0  # withdrawn, superseded or expired meanwhile
+            chosen = self._next(here)
+            if chosen is not None and chosen[0].lane < head.lane:
+                return 0
+            return self._room_bytes(here, all_bytes)
+
+        return room
+
+    async def _hand(self, here: Peer, letters: list[Letter]) -> None:
+        """Hand over letters whose objects are there, as many as are answered in time, and end those that the
+        receiver tells of."""
+        driver = self._driver
+        while len(letters) > 1 and not self._is_begun(here, sum(map(letter_bytes, letters)), 0):
+            letters.pop()
+        if not letters or not self._fits(here, letters[0], {}):
             return
-        here.unfit.pop(letter.identity, None)
-        driver.core.outbox.attempted(letter.identity)
-        timeout_s = self._patience_s(here, letter_bytes(letter))
-        receipt = await here.client.deliver(written(letter, driver.core, self._outlook.now_ns()), timeout_s)
-        self._settle(here, letter, receipt)
+        for letter in letters:
+            here.unfit.pop(letter.identity, None)
+            driver.core.outbox.attempted(letter.identity)
+        timeout_s, now_ns = self._patience_s(here, sum(map(letter_bytes, letters))), self._outlook.now_ns()
+        wires = [written(letter, driver.core, now_ns) for letter in letters]
+        receipts = list[wire.Receipt]()
+        if len(wires) > 1:
+            with contextlib.suppress(PeerRefused):  # what is refused may be another one
+                receipts = await here.client.hand(wires, timeout_s)
+        receipts = receipts or [await here.client.deliver(wires[0], timeout_s)]
+        for letter, receipt in zip(letters, receipts, strict=False):
+            self._settle(here, letter, receipt)
 
     def _settle(self, here: Peer, letter: Letter, receipt: wire.Receipt) -> None:
         driver = self._driver
@@ -307,3 +468,7 @@ class Transfers:
         link_class = self._outlook.road(here.name).link_class
         fields = {"to": here.name, "class": link_class, "bytes": here.fresh_bytes()}
         driver.take(ended(letter, driver.core, outcome, receipt.reason[:500], self._outlook.now_ns(), fields))
+
+
+def _bytes(ranges: Iterable[Range]) -> int:
+    return sum(end - start for start, end in ranges)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,9 @@ class _Desk:
     async def deliver(self, letter: wire.Letter) -> wire.Receipt:
         self._journal.commit(Step(letter.sequence), ())
         return wire.Receipt(outcome=wire.OUTCOME_DELIVERED)
+
+    async def hand(self, letters: Sequence[wire.Letter]) -> list[wire.Receipt]:
+        return [await self.deliver(letter) for letter in letters]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Which objects a node keeps for letters that are still to come. Pure.
 
-A sender offers objects only for the first letter of a mailbox that has not ended, so what it offered for
-earlier ones is not wanted any more: the newest wins, and nobody has to say so.
+A sender offers objects for the first letters of a mailbox that have not ended, and says which is the oldest
+of them, so what it offered for earlier ones is not wanted any more: the newest win.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ class Expected:
     def box(self) -> Box:
         return (self.source, self.role, self.lane)
 
-    def replaces(self, earlier: Expected) -> bool:
-        """Whether this letter, being offered, says that an earlier one of its source is not to come."""
+    def replaces(self, earlier: Expected, oldest: int = 0) -> bool:
+        """Whether this letter, being offered, says that an earlier one of its source is not to come.
+
+        `oldest` is the first letter of its mailbox that has not ended; 0 if it is that itself.
+        """
         return earlier.incarnation != self.incarnation or (
-            earlier.box == self.box and earlier.sequence < self.sequence
+            earlier.box == self.box and earlier.sequence < (oldest or self.sequence)
         )
 
 
@@ -57,13 +60,16 @@ class Expectations:
         for digest, letter in letters:
             self._boxes.setdefault(letter.box, {})[digest] = letter
 
-    def expect(self, letter: Expected, digests: Iterable[Digest]) -> Changes:
-        """Keep these objects for a letter that is offered. Beyond EXPECTED_MAX the source's oldest go."""
+    def expect(self, letter: Expected, digests: Iterable[Digest], oldest: int = 0) -> Changes:
+        """Keep these objects for a letter that is offered. Beyond EXPECTED_MAX the source's oldest go.
+
+        `oldest` as for `Expected.replaces`.
+        """
         wanted = dict.fromkeys(digests, letter)
         changed = {
-            box: {digest: each for digest, each in found.items() if not letter.replaces(each)}
+            box: {digest: each for digest, each in found.items() if not letter.replaces(each, oldest)}
             for box, found in self._boxes.items()
-            if box[0] == letter.source and any(letter.replaces(each) for each in found.values())
+            if box[0] == letter.source and any(letter.replaces(each, oldest) for each in found.values())
         }
         before = self._boxes.get(letter.box, {})
         mine = changed.get(letter.box, before)

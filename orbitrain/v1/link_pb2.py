@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17orbitrain/v1/link.proto\x12\x0corbitrain.v1\"W\n\x0bPingRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x13\n\x0bplan_sha256\x18\x03 \x01(\t\x12\x0e\n\x06now_ns\x18\x04 \x01(\x03\">\n\tPingReply\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0e\n\x06now_ns\x18\x03 \x01(\x03\"#\n\x05Range\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\"*\n\nObjectName\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\xa3\x01\n\x0cOfferRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12)\n\x07objects\x18\x02 \x03(\x0b\x32\x18.orbitrain.v1.ObjectName\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\r\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x15\n\rexpires_at_ns\x18\x07 \x01(\x03\">\n\x07Missing\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12#\n\x06ranges\x18\x02 \x03(\x0b\x32\x13.orbitrain.v1.Range\"4\n\nOfferReply\x12&\n\x07missing\x18\x01 \x03(\x0b\x32\x15.orbitrain.v1.Missing\"n\n\x05\x43hunk\x12(\n\x06object\x18\x01 \x01(\x0b\x32\x18.orbitrain.v1.ObjectName\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\r\n\x05\x63rc32\x18\x05 \x01(\x07\"\x9d\x01\n\x08Progress\x12\x15\n\rarrived_bytes\x18\x01 \x01(\x03\x12$\n\x07\x64\x61maged\x18\x02 \x03(\x0b\x32\x13.orbitrain.v1.Range\x12&\n\tcommitted\x18\x03 \x03(\x0b\x32\x13.orbitrain.v1.Range\x12\r\n\x05whole\x18\x04 \x01(\x08\x12\x0f\n\x07refused\x18\x05 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\t\"\xf1\x01\n\x06Letter\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\r\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12\x0c\n\x04\x62ody\x18\x08 \x01(\x0c\x12)\n\x07objects\x18\t \x03(\x0b\x32\x18.orbitrain.v1.ObjectName\x12\x0e\n\x06\x64ue_ns\x18\n \x01(\x03\x12\x15\n\rexpires_at_ns\x18\x0b \x01(\x03\x12\x11\n\tcancelled\x18\x0c \x01(\t\"V\n\x07Receipt\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.orbitrain.v1.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t*z\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_DELIVERED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x12\x13\n\x0fOUTCOME_EXPIRED\x10\x03\x12\x15\n\x11OUTCOME_CANCELLED\x10\x04\x32\xf1\x01\n\x04Link\x12:\n\x04Ping\x12\x19.orbitrain.v1.PingRequest\x1a\x17.orbitrain.v1.PingReply\x12=\n\x05Offer\x12\x1a.orbitrain.v1.OfferRequest\x1a\x18.orbitrain.v1.OfferReply\x12\x36\n\x03Put\x12\x13.orbitrain.v1.Chunk\x1a\x16.orbitrain.v1.Progress(\x01\x30\x01\x12\x36\n\x07\x44\x65liver\x12\x14.orbitrain.v1.Letter\x1a\x15.orbitrain.v1.Receiptb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17orbitrain/v1/link.proto\x12\x0corbitrain.v1\"W\n\x0bPingRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x13\n\x0bplan_sha256\x18\x03 \x01(\t\x12\x0e\n\x06now_ns\x18\x04 \x01(\x03\">\n\tPingReply\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0e\n\x06now_ns\x18\x03 \x01(\x03\"#\n\x05Range\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x03\"*\n\nObjectName\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x03\"\xb3\x01\n\x0cOfferRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12)\n\x07objects\x18\x02 \x03(\x0b\x32\x18.orbitrain.v1.ObjectName\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\r\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x15\n\rexpires_at_ns\x18\x07 \x01(\x03\x12\x0e\n\x06oldest\x18\x08 \x01(\x03\">\n\x07Missing\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12#\n\x06ranges\x18\x02 \x03(\x0b\x32\x13.orbitrain.v1.Range\"4\n\nOfferReply\x12&\n\x07missing\x18\x01 \x03(\x0b\x32\x15.orbitrain.v1.Missing\"n\n\x05\x43hunk\x12(\n\x06object\x18\x01 \x01(\x0b\x32\x18.orbitrain.v1.ObjectName\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\r\n\x05\x63rc32\x18\x05 \x01(\x07\"\x9d\x01\n\x08Progress\x12\x15\n\rarrived_bytes\x18\x01 \x01(\x03\x12$\n\x07\x64\x61maged\x18\x02 \x03(\x0b\x32\x13.orbitrain.v1.Range\x12&\n\tcommitted\x18\x03 \x03(\x0b\x32\x13.orbitrain.v1.Range\x12\r\n\x05whole\x18\x04 \x01(\x08\x12\x0f\n\x07refused\x18\x05 \x01(\t\x12\x0c\n\x04\x63ode\x18\x06 \x01(\t\"\xf1\x01\n\x06Letter\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x0c\n\x04lane\x18\x05 \x01(\r\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x0c\n\x04kind\x18\x07 \x01(\t\x12\x0c\n\x04\x62ody\x18\x08 \x01(\x0c\x12)\n\x07objects\x18\t \x03(\x0b\x32\x18.orbitrain.v1.ObjectName\x12\x0e\n\x06\x64ue_ns\x18\n \x01(\x03\x12\x15\n\rexpires_at_ns\x18\x0b \x01(\x03\x12\x11\n\tcancelled\x18\x0c \x01(\t\"V\n\x07Receipt\x12&\n\x07outcome\x18\x01 \x01(\x0e\x32\x15.orbitrain.v1.Outcome\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\"0\n\x07Letters\x12%\n\x07letters\x18\x01 \x03(\x0b\x32\x14.orbitrain.v1.Letter\"P\n\rCustodySignal\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12*\n\x06ranges\x18\x02 \x03(\x0b\x32\x1a.orbitrain.v1.CustodyRange\"c\n\x0c\x43ustodyRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\x12&\n\x07outcome\x18\x03 \x01(\x0e\x32\x15.orbitrain.v1.Outcome\x12\x0e\n\x06reason\x18\x04 \x01(\t*z\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_DELIVERED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x12\x13\n\x0fOUTCOME_EXPIRED\x10\x03\x12\x15\n\x11OUTCOME_CANCELLED\x10\x04\x32\xad\x02\n\x04Link\x12:\n\x04Ping\x12\x19.orbitrain.v1.PingRequest\x1a\x17.orbitrain.v1.PingReply\x12=\n\x05Offer\x12\x1a.orbitrain.v1.OfferRequest\x1a\x18.orbitrain.v1.OfferReply\x12\x36\n\x03Put\x12\x13.orbitrain.v1.Chunk\x1a\x16.orbitrain.v1.Progress(\x01\x30\x01\x12\x36\n\x07\x44\x65liver\x12\x14.orbitrain.v1.Letter\x1a\x15.orbitrain.v1.Receipt\x12:\n\x04Hand\x12\x15.orbitrain.v1.Letters\x1a\x1b.orbitrain.v1.CustodySignalb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'orbitrain.v1.link_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=1163
-  _globals['_OUTCOME']._serialized_end=1285
+  _globals['_OUTCOME']._serialized_start=1412
+  _globals['_OUTCOME']._serialized_end=1534
   _globals['_PINGREQUEST']._serialized_start=41
   _globals['_PINGREQUEST']._serialized_end=128
   _globals['_PINGREPLY']._serialized_start=130
@@ -42,19 +42,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OBJECTNAME']._serialized_start=231
   _globals['_OBJECTNAME']._serialized_end=273
   _globals['_OFFERREQUEST']._serialized_start=276
-  _globals['_OFFERREQUEST']._serialized_end=439
-  _globals['_MISSING']._serialized_start=441
-  _globals['_MISSING']._serialized_end=503
-  _globals['_OFFERREPLY']._serialized_start=505
-  _globals['_OFFERREPLY']._serialized_end=557
-  _globals['_CHUNK']._serialized_start=559
-  _globals['_CHUNK']._serialized_end=669
-  _globals['_PROGRESS']._serialized_start=672
-  _globals['_PROGRESS']._serialized_end=829
-  _globals['_LETTER']._serialized_start=832
-  _globals['_LETTER']._serialized_end=1073
-  _globals['_RECEIPT']._serialized_start=1075
-  _globals['_RECEIPT']._serialized_end=1161
-  _globals['_LINK']._serialized_start=1288
-  _globals['_LINK']._serialized_end=1529
+  _globals['_OFFERREQUEST']._serialized_end=455
+  _globals['_MISSING']._serialized_start=457
+  _globals['_MISSING']._serialized_end=519
+  _globals['_OFFERREPLY']._serialized_start=521
+  _globals['_OFFERREPLY']._serialized_end=573
+  _globals['_CHUNK']._serialized_start=575
+  _globals['_CHUNK']._serialized_end=685
+  _globals['_PROGRESS']._serialized_start=688
+  _globals['_PROGRESS']._serialized_end=845
+  _globals['_LETTER']._serialized_start=848
+  _globals['_LETTER']._serialized_end=1089
+  _globals['_RECEIPT']._serialized_start=1091
+  _globals['_RECEIPT']._serialized_end=1177
+  _globals['_LETTERS']._serialized_start=1179
+  _globals['_LETTERS']._serialized_end=1227
+  _globals['_CUSTODYSIGNAL']._serialized_start=1229
+  _globals['_CUSTODYSIGNAL']._serialized_end=1309
+  _globals['_CUSTODYRANGE']._serialized_start=1311
+  _globals['_CUSTODYRANGE']._serialized_end=1410
+  _globals['_LINK']._serialized_start=1537
+  _globals['_LINK']._serialized_end=1838
 # @@protoc_insertion_point(module_scope)

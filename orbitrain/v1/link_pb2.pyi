@@ -59,7 +59,7 @@ class ObjectName(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class OfferRequest(_message.Message):
-    __slots__ = ("source", "objects", "incarnation", "role", "lane", "sequence", "expires_at_ns")
+    __slots__ = ("source", "objects", "incarnation", "role", "lane", "sequence", "expires_at_ns", "oldest")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,7 @@ class OfferRequest(_message.Message):
     LANE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_FIELD_NUMBER: _ClassVar[int]
     source: str
     objects: _containers.RepeatedCompositeFieldContainer[ObjectName]
     incarnation: str
@@ -74,7 +75,8 @@ class OfferRequest(_message.Message):
     lane: int
     sequence: int
     expires_at_ns: int
-    def __init__(self, source: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[ObjectName, _Mapping]]] = ..., incarnation: _Optional[str] = ..., role: _Optional[str] = ..., lane: _Optional[int] = ..., sequence: _Optional[int] = ..., expires_at_ns: _Optional[int] = ...) -> None: ...
+    oldest: int
+    def __init__(self, source: _Optional[str] = ..., objects: _Optional[_Iterable[_Union[ObjectName, _Mapping]]] = ..., incarnation: _Optional[str] = ..., role: _Optional[str] = ..., lane: _Optional[int] = ..., sequence: _Optional[int] = ..., expires_at_ns: _Optional[int] = ..., oldest: _Optional[int] = ...) -> None: ...
 
 class Missing(_message.Message):
     __slots__ = ("digest", "ranges")
@@ -157,3 +159,29 @@ class Receipt(_message.Message):
     reason: str
     incarnation: str
     def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., incarnation: _Optional[str] = ...) -> None: ...
+
+class Letters(_message.Message):
+    __slots__ = ("letters",)
+    LETTERS_FIELD_NUMBER: _ClassVar[int]
+    letters: _containers.RepeatedCompositeFieldContainer[Letter]
+    def __init__(self, letters: _Optional[_Iterable[_Union[Letter, _Mapping]]] = ...) -> None: ...
+
+class CustodySignal(_message.Message):
+    __slots__ = ("incarnation", "ranges")
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    incarnation: str
+    ranges: _containers.RepeatedCompositeFieldContainer[CustodyRange]
+    def __init__(self, incarnation: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[CustodyRange, _Mapping]]] = ...) -> None: ...
+
+class CustodyRange(_message.Message):
+    __slots__ = ("first", "last", "outcome", "reason")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    last: int
+    outcome: Outcome
+    reason: str
+    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ...) -> None: ...

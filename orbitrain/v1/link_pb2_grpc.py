@@ -54,6 +54,11 @@ class LinkStub:
                 request_serializer=orbitrain_dot_v1_dot_link__pb2.Letter.SerializeToString,
                 response_deserializer=orbitrain_dot_v1_dot_link__pb2.Receipt.FromString,
                 _registered_method=True)
+        self.Hand = channel.unary_unary(
+                '/orbitrain.v1.Link/Hand',
+                request_serializer=orbitrain_dot_v1_dot_link__pb2.Letters.SerializeToString,
+                response_deserializer=orbitrain_dot_v1_dot_link__pb2.CustodySignal.FromString,
+                _registered_method=True)
 
 
 class LinkServicer:
@@ -89,6 +94,15 @@ class LinkServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Hand(self, request, context):
+        """Hands over several letters of one mailbox, as Deliver does one, in one step. Those after the first that is
+        not delivered are left alone, to be handed over again: a receiver remembers how the last one ended, and
+        that those before it were delivered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LinkServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +125,11 @@ def add_LinkServicer_to_server(servicer, server):
                     servicer.Deliver,
                     request_deserializer=orbitrain_dot_v1_dot_link__pb2.Letter.FromString,
                     response_serializer=orbitrain_dot_v1_dot_link__pb2.Receipt.SerializeToString,
+            ),
+            'Hand': grpc.unary_unary_rpc_method_handler(
+                    servicer.Hand,
+                    request_deserializer=orbitrain_dot_v1_dot_link__pb2.Letters.FromString,
+                    response_serializer=orbitrain_dot_v1_dot_link__pb2.CustodySignal.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -221,6 +240,33 @@ class Link:
             '/orbitrain.v1.Link/Deliver',
             orbitrain_dot_v1_dot_link__pb2.Letter.SerializeToString,
             orbitrain_dot_v1_dot_link__pb2.Receipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Hand(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/orbitrain.v1.Link/Hand',
+            orbitrain_dot_v1_dot_link__pb2.Letters.SerializeToString,
+            orbitrain_dot_v1_dot_link__pb2.CustodySignal.FromString,
             options,
             channel_credentials,
             insecure,

@@ -8,9 +8,10 @@ from orbitrain.transport.rpc.channel import (
     Refusal,
     Traffic,
 )
+from orbitrain.transport.rpc.custody import LETTERS_BYTES_MAX, LETTERS_MAX
 from orbitrain.transport.rpc.flows import Flows
 from orbitrain.transport.rpc.knock import answers
-from orbitrain.transport.rpc.link import LinkHandler, LinkServer
+from orbitrain.transport.rpc.link import OBJECTS_MAX, LinkHandler, LinkServer
 from orbitrain.transport.rpc.link_client import LinkClient, Parcel, Room
 from orbitrain.transport.rpc.operator import (
     PLAN_BYTES_MAX,
@@ -21,6 +22,9 @@ from orbitrain.transport.rpc.operator import (
 
 __all__ = [
     "CHUNK_BYTES_DEFAULT",
+    "LETTERS_BYTES_MAX",
+    "LETTERS_MAX",
+    "OBJECTS_MAX",
     "PLAN_BYTES_MAX",
     "AddressInUse",
     "Flows",

@@ -68,6 +68,10 @@ class Flows:
         """See `LinkClient.deliver`."""
         return await self._clients[0].deliver(letter, timeout_s)
 
+    async def hand(self, letters: Sequence[link_pb2.Letter], timeout_s: float) -> list[link_pb2.Receipt]:
+        """See `LinkClient.hand`."""
+        return await self._clients[0].hand(letters, timeout_s)
+
     async def put(
         self,
         digest: Digest,

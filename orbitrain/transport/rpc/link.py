@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 from typing import Any, Protocol
 
 import grpc
@@ -18,6 +19,7 @@ from orbitrain.machine import Digest
 from orbitrain.transport.expected import Expected
 from orbitrain.transport.objects import Range, RangeSet
 from orbitrain.transport.rpc.channel import Refusal, Rejection, Server, one_line
+from orbitrain.transport.rpc.custody import LETTERS_BYTES_MAX, LETTERS_MAX, compressed
 from orbitrain.transport.rpc.intake import Inbound, Intake
 from orbitrain.transport.store.blobs import OBJECT_BYTES_MAX, BlobStore, is_digest
 from orbitrain.transport.store.errors import (
@@ -50,6 +52,13 @@ class LinkHandler(Protocol):
 
     async def deliver(self, letter: link_pb2.Letter) -> link_pb2.Receipt:
         """A letter from an admitted source, bounded, its objects in the store. Raises Refusal."""
+        ...
+
+    async def hand(self, letters: Sequence[link_pb2.Letter]) -> list[link_pb2.Receipt]:
+        """As `deliver`, of letters of one mailbox in ascending sequence.
+
+        Returns the receipts of the first of them, at least one, up to one that is not delivered.
+        """
         ...
 
     def settles(self, letter: link_pb2.Letter) -> bool:
@@ -100,7 +109,8 @@ class _Servicer(link_pb2_grpc.LinkServicer):
                 request.sequence,
                 request.expires_at_ns,
             )
-            await asyncio.to_thread(self._blobs.expect, letter, [digest for digest, _ in names])
+            digests = [digest for digest, _ in names]
+            await asyncio.to_thread(self._blobs.expect, letter, digests, request.oldest)
             reply = link_pb2.OfferReply()
             for digest, size in names:
                 if self._holds(digest, size, source):
@@ -179,27 +189,60 @@ class _Servicer(link_pb2_grpc.LinkServicer):
         source = letter.source
         async with self._refusals(context, source):
             self._admit(source)
-            for text in (letter.incarnation, letter.destination, letter.role, letter.kind, letter.cancelled):
-                self._bounded(text, source)
-            if len(letter.body) > LETTER_BODY_BYTES_MAX:
-                raise Rejection(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"a body of {len(letter.body)} bytes; the largest is {LETTER_BODY_BYTES_MAX}",
-                )
-            names = self._names(letter.objects, source)
-            # A letter that is not delivered, only settled, needs none of its objects.
-            lacking = [n for n in names if not self._holds(*n, source)]
-            if self._handler.settles(letter):
-                lacking = []
-            if lacking:
-                raise Rejection(
-                    grpc.StatusCode.FAILED_PRECONDITION, f"missing objects: {len(lacking)} of {len(names)}"
-                )
+            self._check(letter)
             receipt = await self._handler.deliver(letter)
             await asyncio.to_thread(self._blobs.settled, source, letter.role, letter.lane, letter.sequence)
             return receipt
 
+    async def Hand(self, request: link_pb2.Letters, context: Any) -> link_pb2.CustodySignal:
+        letters = request.letters
+        source = letters[0].source if letters else ""
+        async with self._refusals(context, source):
+            self._admit(source)
+            self._check_together(letters)
+            for letter in letters:
+                self._check(letter)
+            receipts = await self._handler.hand(letters)
+            last = letters[len(receipts) - 1]
+            await asyncio.to_thread(self._blobs.settled, source, last.role, last.lane, last.sequence)
+            return compressed([letter.sequence for letter in letters], receipts)
+
     # ------------------------------------------------------------------------------------ checks
+
+    def _check(self, letter: link_pb2.Letter) -> None:
+        """One letter of an admitted source. Raises Rejection."""
+        source = letter.source
+        for text in (letter.incarnation, letter.destination, letter.role, letter.kind, letter.cancelled):
+            self._bounded(text, source)
+        if len(letter.body) > LETTER_BODY_BYTES_MAX:
+            raise Rejection(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"a body of {len(letter.body)} bytes; the largest is {LETTER_BODY_BYTES_MAX}",
+            )
+        names = self._names(letter.objects, source)
+        # A letter that is not delivered, only settled, needs none of its objects.
+        lacking = [n for n in names if not self._holds(*n, source)]
+        if self._handler.settles(letter):
+            lacking = []
+        if lacking:
+            raise Rejection(
+                grpc.StatusCode.FAILED_PRECONDITION, f"missing objects: {len(lacking)} of {len(names)}"
+            )
+
+    @staticmethod
+    def _check_together(letters: Sequence[link_pb2.Letter]) -> None:
+        """Letters that are handed over in one call, at least one. Raises Rejection."""
+        nbytes, named = sum(each.ByteSize() for each in letters), sum(len(each.objects) for each in letters)
+        boxes = {(each.source, each.incarnation, each.destination, each.role, each.lane) for each in letters}
+        if len(letters) > LETTERS_MAX or nbytes > LETTERS_BYTES_MAX or named > OBJECTS_MAX:
+            reason = f"{len(letters)} letters of {nbytes} bytes with {named} objects at once"
+        elif len(boxes) > 1:
+            reason = "letters of several mailboxes at once"
+        elif any(later.sequence <= each.sequence for each, later in pairwise(letters)):
+            reason = "letters that are not in order"
+        else:
+            return
+        raise Rejection(grpc.StatusCode.INVALID_ARGUMENT, reason, letters[0].source)
 
     @asynccontextmanager
     async def _refusals(

@@ -15,6 +15,7 @@ import grpc.aio
 from orbitrain.machine import NEVER_NS, Digest
 from orbitrain.transport.objects import CHUNK_BYTES_MAX, Pace, Range, RangeSet, Sending
 from orbitrain.transport.rpc.channel import Client, LinkDown, PeerRefused, one_line
+from orbitrain.transport.rpc.custody import expanded
 from orbitrain.transport.rpc.intake import DAMAGED_MAX
 from orbitrain.transport.rpc.link import NAME_CHARACTERS_MAX, OBJECTS_MAX
 from orbitrain.v1 import link_pb2, link_pb2_grpc
@@ -50,6 +51,7 @@ class Parcel:
     lane: int = 0
     sequence: int = 0
     expires_at_ns: int = NEVER_NS
+    oldest: int = 0
 
 
 class LinkClient(Client):
@@ -93,6 +95,7 @@ class LinkClient(Client):
                 lane=parcel.lane,
                 sequence=parcel.sequence,
                 expires_at_ns=parcel.expires_at_ns,
+                oldest=parcel.oldest,
             )
             reply: link_pb2.OfferReply = await self._unary(self._stub.Offer, request, timeout_s)
             for entry in reply.missing:
@@ -140,6 +143,16 @@ class LinkClient(Client):
         """
         receipt: link_pb2.Receipt = await self._unary(self._stub.Deliver, letter, timeout_s)
         return receipt
+
+    async def hand(self, letters: Sequence[link_pb2.Letter], timeout_s: float) -> list[link_pb2.Receipt]:
+        """As `deliver`, letters of one mailbox in ascending sequence, LETTERS_MAX and LETTERS_BYTES_MAX at
+        most. The receipts are of the first of them; the peer has left alone the others.
+
+        Raises PeerRefused also for an answer that does not say that.
+        """
+        request = link_pb2.Letters(letters=letters)
+        signal: link_pb2.CustodySignal = await self._unary(self._stub.Hand, request, timeout_s)
+        return expanded(signal, [letter.sequence for letter in letters])
 
 
 def with_data(head: link_pb2.Chunk, data: bytes) -> bytes:

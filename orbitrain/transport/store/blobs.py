@@ -289,10 +289,10 @@ class BlobStore:
 
     # --------------------------------------------------------------------------- letters to come
 
-    def expect(self, letter: Expected, digests: Iterable[Digest]) -> None:
+    def expect(self, letter: Expected, digests: Iterable[Digest], oldest: int = 0) -> None:
         """Keep these objects, and bytes of them, for a letter to come. See `Ledger.expect`. Raises
         StoreError."""
-        self._ledger.expect(letter, digests)
+        self._ledger.expect(letter, digests, oldest)
 
     def settled(self, source: str, role: str, lane: int, sequence: int) -> None:
         """A letter has ended here: nothing is kept for it, nor for earlier ones of its mailbox."""

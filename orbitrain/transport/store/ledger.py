@@ -124,10 +124,10 @@ class Ledger:
 
     # ------------------------------------------------------------------------------ letters to come
 
-    def expect(self, letter: Expected, digests: Iterable[Digest]) -> None:
+    def expect(self, letter: Expected, digests: Iterable[Digest], oldest: int = 0) -> None:
         """Keep these objects for a letter (`Expectations.expect`)."""
         with self._lock:
-            self._put(self._expected.expect(letter, digests))
+            self._put(self._expected.expect(letter, digests, oldest))
 
     def settled(self, box: Box, sequence: int) -> None:
         """A letter of a mailbox has ended here (`Expectations.settled`)."""

@@ -66,6 +66,30 @@ def test_a_letter_whose_end_waits_for_its_commit_is_not_tried_again_nor_overtake
     assert box.heads("far") == []
 
 
+def test_a_mailbox_shows_its_letters_in_order_up_to_one_that_ends_here() -> None:
+    box = outbox(*(letter(str(n), n) for n in range(1, 6)), letter("x", role="other"))
+    box.attempted(letter("2", 2).identity)
+    box.cancel(letter("2", 2).identity, Fate.WITHDRAWN)
+    assert [each.key for each in box.queue(("far", "r", int(Lane.CONTROL)))] == ["1", "2", "3", "4", "5"]
+    box.cancel(letter("4", 4).identity, Fate.WITHDRAWN)
+    assert [each.key for each in box.queue(("far", "r", int(Lane.CONTROL)))] == ["1", "2", "3"]
+    box.settling(letter("1").identity)
+    assert list(box.queue(("far", "r", int(Lane.CONTROL)))) == []
+    assert list(box.queue(("nobody", "r", 0))) == []
+
+
+def test_a_mark_is_not_put_over_an_end_that_the_sender_may_not_know_of() -> None:
+    def mark(sequence: int, outcome: Outcome = Outcome.DELIVERED, incarnation: str = "i") -> Mark:
+        return Mark("far", incarnation, "r", 0, sequence, outcome)
+
+    refused = mark(4, Outcome.REFUSED)
+    assert Marks.forgets(refused, mark(5), 4) and Marks.forgets(refused, mark(6), 2)
+    assert not Marks.forgets(refused, mark(5), 5)  # it comes after: the sender knows
+    assert not Marks.forgets(mark(4), mark(5), 4)
+    assert not Marks.forgets(refused, mark(5, incarnation="reborn"), 1)
+    assert not Marks.forgets(None, mark(5), 1)
+
+
 def test_numbers_go_on_within_a_mailbox_and_are_its_own() -> None:
     box = Outbox((), [("far", "r", int(Lane.CONTROL), 41)])
     assert box.next_sequence("far", "r", int(Lane.CONTROL)) == 42

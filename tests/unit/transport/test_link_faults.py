@@ -9,7 +9,7 @@ import os
 import random
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ class Receiver:
 
     async def deliver(self, letter: link_pb2.Letter) -> link_pb2.Receipt:
         return link_pb2.Receipt(outcome=link_pb2.OUTCOME_DELIVERED)
+
+    async def hand(self, letters: Sequence[link_pb2.Letter]) -> list[link_pb2.Receipt]:
+        return [await self.deliver(letter) for letter in letters]
 
     def settles(self, letter: link_pb2.Letter) -> bool:
         return bool(letter.cancelled)

@@ -9,8 +9,9 @@ import os
 import socket
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -29,6 +30,7 @@ from orbitrain.transport.rpc import (
     Refusal,
     answers,
 )
+from orbitrain.transport.rpc.custody import LETTERS_BYTES_MAX, LETTERS_MAX, expanded
 from orbitrain.transport.rpc.link import LETTER_BODY_BYTES_MAX, OBJECTS_MAX
 from orbitrain.transport.store import BlobStore
 from orbitrain.v1 import link_pb2, link_pb2_grpc
@@ -46,6 +48,7 @@ class Receiver:
         self.refusals: list[tuple[str, str]] = []
         self.no_contact: set[str] = set()
         self.busy: asyncio.Event | None = None
+        self.ends: dict[int, link_pb2.Outcome] = {}
 
     async def ping(self, request: link_pb2.PingRequest) -> link_pb2.PingReply:
         if request.plan_sha256 == "another":
@@ -58,6 +61,15 @@ class Receiver:
             self.busy.set()
             await asyncio.Event().wait()
         return link_pb2.Receipt(outcome=link_pb2.OUTCOME_DELIVERED)
+
+    async def hand(self, letters: Sequence[link_pb2.Letter]) -> list[link_pb2.Receipt]:
+        receipts = []
+        for letter in letters:
+            receipts.append(await self.deliver(letter))
+            receipts[-1].outcome = self.ends.get(letter.sequence, link_pb2.OUTCOME_DELIVERED)
+            if letter.sequence in self.ends:
+                break
+        return receipts
 
     def settles(self, letter: link_pb2.Letter) -> bool:
         return bool(letter.cancelled)
@@ -347,6 +359,69 @@ async def test_an_answer_that_names_what_was_not_offered_is_refused(short_folder
         await client.missing([("0" * 64, 5)])
     await client.close()
     await server.stop(0)
+
+
+# ---------------------------------------------------------------------------------- letters that go together
+
+
+def numbered(*sequences: int, **names: Any) -> list[link_pb2.Letter]:
+    return [link_pb2.Letter(source="sender", sequence=n, **names) for n in sequences]
+
+
+async def test_letters_that_go_together_are_answered_by_ranges_up_to_one_that_is_not_delivered(
+    world: World,
+) -> None:
+    names = [await world.send(b"%d" % n) for n in range(3)]
+    letters = numbered(1, 2, 5, 6)
+    for letter, name in zip(letters, names, strict=False):
+        letter.objects.append(name)
+    world.receiver.ends = {5: link_pb2.OUTCOME_REFUSED}
+    signal = await world.stub.Hand(link_pb2.Letters(letters=letters), timeout=10)
+    assert [(r.first, r.last, r.outcome) for r in signal.ranges] == [
+        (1, 2, link_pb2.OUTCOME_DELIVERED),
+        (5, 5, link_pb2.OUTCOME_REFUSED),
+    ]
+    receipts = await world.client.hand(letters, 10)
+    assert [receipt.outcome for receipt in receipts] == [
+        link_pb2.OUTCOME_DELIVERED,
+        link_pb2.OUTCOME_DELIVERED,
+        link_pb2.OUTCOME_REFUSED,
+    ]
+    assert world.receiver.refusals == []
+
+
+async def test_letters_that_go_together_are_bounded_and_of_one_mailbox_in_order(world: World) -> None:
+    held = await world.send(b"model")
+    absent = link_pb2.ObjectName(digest="0" * 64, size=1)
+    half = bytes(LETTERS_BYTES_MAX // 2)
+    cases = [
+        (numbered(*range(LETTERS_MAX + 1)), "65 letters"),
+        (numbered(1, 2, body=half), "2 letters of 1048"),
+        (numbered(1, 2, objects=[held] * (OBJECTS_MAX // 2 + 1)), "258 objects at once"),
+        (numbered(2, 1), "not in order"),
+        (numbered(1, 1), "not in order"),
+        (numbered(1) + numbered(2, role="other"), "several mailboxes"),
+        (numbered(1) + numbered(2, lane=1), "several mailboxes"),
+        (numbered(1) + numbered(2, incarnation="other"), "several mailboxes"),
+        ([*numbered(1), link_pb2.Letter(source="other", sequence=2)], "several mailboxes"),
+        (numbered(1) + numbered(2, objects=[absent]), "missing objects: 1 of 1"),
+        ([], "unknown peer"),
+    ]
+    for letters, reason in cases:
+        with pytest.raises(PeerRefused, match=reason):
+            await world.client.hand(letters, 10)
+    assert world.receiver.letters == []
+    await world.client.hand(numbered(1) + numbered(2, cancelled="expired", objects=[absent]), 10)
+    assert len(world.receiver.letters) == 2
+
+
+@pytest.mark.parametrize(
+    "ranges", [[(2, 3)], [(1, 4)], [(1, 9)], [(1, 2), (2, 3)], [(1, 3), (1, 3)], [(3, 1)]]
+)
+def test_a_custody_signal_of_other_letters_is_refused(ranges: list[tuple[int, int]]) -> None:
+    named = [link_pb2.CustodyRange(first=first, last=last) for first, last in ranges]
+    with pytest.raises(PeerRefused, match="not handed over"):
+        expanded(link_pb2.CustodySignal(ranges=named), [1, 2, 3])
 
 
 # ------------------------------------------------------------------------------------------ a broken link

@@ -419,6 +419,19 @@ def test_a_later_letter_of_the_mailbox_says_that_the_earlier_one_is_over(blobs: 
     assert blobs.expected(0) == {"anew"}
 
 
+def test_objects_of_letters_that_have_not_ended_are_kept_while_later_ones_are_offered(
+    blobs: BlobStore,
+) -> None:
+    blobs.expect(letter(1), ["over"])
+    blobs.expect(letter(4), ["two", "three", "four"], 2)
+    assert blobs.expected(0) == {"two", "three", "four"}
+    blobs.settled("a", "r", 3, 2)
+    blobs.expect(letter(6), ["four", "six"], 3)
+    assert blobs.expected(0) == {"two", "three", "four", "six"}
+    blobs.expect(letter(7), ["seven"], 5)
+    assert blobs.expected(0) == {"four", "six", "seven"}
+
+
 def test_one_source_can_have_only_so_much_kept_and_costs_no_other_anything(blobs: BlobStore) -> None:
     blobs.expect(letter(1, source="b"), ["theirs"])
     blobs.expect(letter(1, role="other"), ["first"])
