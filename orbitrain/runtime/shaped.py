@@ -51,16 +51,16 @@ PING_EVERY_S: Final = 0.5
 PING_WAIT_S: Final = 0.5
 """Wall seconds between pings in contact, and for an answer beyond what the link itself takes."""
 
-QUEUE_BYTES: Final = 16 * 1024
-"""What TCP keeps on a link at least, ten packets, however slow that is: a ping comes after it."""
+QUEUE_FACTOR: Final = 1.5
+"""For a rate that was measured or planned too high."""
 
 STALE_MISSES: Final = 2
-"""So many in a row, and then an answer: the link was down, and the connection of transfers waits to repeat
-itself, for twice as long each time. It is given up for a fresh one."""
+"""So many in a row, for longer than a queue takes, and then an answer: the link was down, and the connection
+of transfers waits to repeat itself, for twice as long each time. It is given up for a fresh one."""
 
 MISSES_MAX: Final = 4
 """Pings in a row without an answer that end a contact of which the plan does not say that it has ended, some
-two to four wall seconds; where it says so, one is enough."""
+two to four wall seconds, if a queue cannot be the reason; where it says so, one is enough."""
 
 
 class ShapedContacts:
@@ -192,12 +192,18 @@ class ShapedContacts:
         return self._outlook.trip_wall_s(peer, nbytes)
 
     def _ping_wait_s(self, peer: str) -> float:
-        """For an answer, which on a slow link waits behind what TCP has given it of a transfer."""
-        here, rate_bps = self._peers.get(peer), float(self._outlook.road(peer).rate_bps)
-        if not self._outlook.is_planned and here is not None:
+        return PING_WAIT_S + 3 * self._trip_s(peer, PING_BYTES)
+
+    def _queue_s(self, here: Peer) -> float:
+        """Wall seconds for which an answer may wait behind a transfer, ours or the peer's.
+
+        TCP puts all that it is given on the link at first, and a slow one takes that long for it.
+        """
+        rate_bps = float(self._outlook.road(here.name).rate_bps)
+        if not self._outlook.is_planned:
             rate_bps = max(here.meter.rate_bps or 0.0, rate_bps)
-        queue_s = 8 * QUEUE_BYTES / rate_bps / self._driver.clock.rate
-        return PING_WAIT_S + 3 * self._trip_s(peer, PING_BYTES) + queue_s
+        window_bytes = self._transfers.pace(here).window_bytes
+        return QUEUE_FACTOR * 8 * window_bytes / rate_bps / self._driver.clock.rate
 
     async def _ping(self, peer: str, client: LinkClient) -> wire.PingReply:
         """Raises LinkDown and PeerRefused."""
@@ -270,7 +276,7 @@ class ShapedContacts:
 
     async def _ping_on(self, here: Peer) -> None:
         """Until pings stay unanswered."""
-        driver, misses = self._driver, 0
+        driver, misses, sign_s, heard_bytes = self._driver, 0, wall_s(), here.heard_bytes
         while True:
             now_ns = self._outlook.now_ns()
             if not here.met and misses == 0 and now_ns >= here.due_ns:
@@ -290,25 +296,28 @@ class ShapedContacts:
                 and self._outlook.now_ns() >= here.due_ns
             ):
                 continue
-            sent_ns, heard_bytes = self._outlook.now_ns(), here.heard_bytes
+            sent_ns = self._outlook.now_ns()
             try:
                 reply = await self._ping(here.name, here.pings)
             except (LinkDown, PeerRefused):
                 if here.heard_bytes != heard_bytes:  # the ping waited behind what it is to prove possible
-                    misses, here.proved_ns = 0, sent_ns
+                    misses, sign_s, heard_bytes = 0, wall_s(), here.heard_bytes
+                    here.proved_ns = sent_ns
                     continue
                 misses += 1
                 over = self._outlook.announced(here.name) is None and here.announced is not None
-                if misses >= (1 if over else MISSES_MAX):
+                queued = wall_s() - sign_s < self._queue_s(here)
+                if misses >= (1 if over else MISSES_MAX) and (over or not queued):
                     return
                 await here.renew_pings(driver.core.node)
                 continue
-            if misses >= STALE_MISSES:
+            if misses >= STALE_MISSES and wall_s() - sign_s >= self._queue_s(here):
                 if here.air is None:
                     await here.renew_client(driver.core.node)
                 else:
                     await here.client.close()  # what is under way on it is cut, and goes on over another
-            misses, here.proved_ns = 0, sent_ns
+            misses, sign_s, heard_bytes = 0, wall_s(), here.heard_bytes
+            here.proved_ns = sent_ns
             here.trip_s = self._trips_s[here.name]
             self.reborn(here.name, reply.incarnation)
             if self._outlook.announced(here.name) is None:

@@ -206,7 +206,7 @@ class Transfers:
 
     def _together(self, here: Peer, head: Letter) -> list[Letter]:
         """The head of a mailbox, and those after it that go with it: all small, and in time."""
-        chunk_bytes = min(self._pace(here).chunk_bytes, self._room_bytes(here, 0))
+        chunk_bytes = min(self.pace(here).chunk_bytes, self._room_bytes(here, 0))
         now_ns, together = self._outlook.now_ns(), list[Letter]()
         lacking, own_bytes, wire_bytes = dict[Digest, int](), 0, 0
         for letter in self._driver.core.outbox.queue(head.mailbox):
@@ -235,7 +235,7 @@ class Transfers:
         found = zip(letters, self._driver.core.outbox.queue(letters[0].mailbox), strict=False)
         return [letter for letter, _ in takewhile(lambda both: both[0] == both[1], found)]
 
-    def _pace(self, here: Peer) -> Pace:
+    def pace(self, here: Peer) -> Pace:
         """How objects are cut for this link as it is now."""
         if not self._outlook.is_planned:
             return Pace.of(here.meter.rate_bps or UNKNOWN_BPS, here.trip_s + HOST_S)
@@ -264,7 +264,7 @@ class Transfers:
             arrived_bytes = client.object_bytes - before_bytes - in_air_bytes
             driver.lacking[here.name, digest] = lacking_bytes - arrived_bytes
             here.meter.heard(wall_s(), client.object_bytes - in_air_bytes)
-            client.pace = self._pace(here)
+            client.pace = self.pace(here)
             if letter not in self._driver.core.outbox.heads(here.name):
                 return 0  # withdrawn, superseded or expired meanwhile
             chosen = self._next(here)
@@ -358,7 +358,7 @@ class Transfers:
             return False
         else:
             here.unfit.pop(letter.identity, None)
-        here.client.pace = self._pace(here)
+        here.client.pace = self.pace(here)
         for digest, nbytes in letter.objects:
             if digest in lacking:
                 room = self._room(here, letter, digest, ahead=ahead)
@@ -395,7 +395,7 @@ class Transfers:
         """
         sizes = {digest: size for letter in letters for digest, size in letter.objects if digest in missing}
         unsent, failed = set(sizes), dict[Digest, Exception]()
-        here.client.pace = self._pace(here)
+        here.client.pace = self.pace(here)
         room, waiting = self._room_together(here, letters[0]), iter(sizes.items())
 
         async def some() -> None:

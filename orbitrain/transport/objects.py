@@ -121,6 +121,8 @@ class Meter:
         heard = self._heard
         if heard and total_bytes < heard[-1][1]:  # of another connection
             heard.clear()
+        if heard and total_bytes == heard[-1][1]:  # nothing came: the next that does has taken since then
+            return
         heard.append((now_s, total_bytes))
         while len(heard) > 2 and now_s - heard[1][0] >= MEASURED_S:
             heard.popleft()
