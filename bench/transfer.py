@@ -40,7 +40,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.peers import SYSTEMS
-from bench.peers.system import Node, Place, System, failure_of
+from bench.peers.system import Node, Place, System
 from bench.tun import host
 from netem.namespaces import HostError, check_rights
 from netem.syscalls import network_of
@@ -67,7 +67,8 @@ _CHOSEN: Final = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 class Cell:
     """`burst`: the mean run of losses in packets, 1 for losses of their own. `cuts`: the share of contacts
     that end early, somewhere from a fifth to nine tenths of their length. `limit_s`: of the whole, from the
-    first contact on. `early_s`: so long before it transfers are asked for."""
+    first contact on. `early_s`: so long before it transfers are asked for. `clock_rate`: seconds of the plan
+    that pass in one of the host."""
 
     contact_s: float
     gap_s: float
@@ -80,21 +81,24 @@ class Cell:
     cuts: float
     seed: int
     limit_s: float
-    early_s: float = 0.0
-    lead_s: float = LEAD_S
+    early_s: float
+    clock_rate: float
 
-    def act(self, courses: Sequence[Course], seconds: float) -> None:
-        """What else happens then; asked some twenty times a second."""
+    @property
+    def lead_s(self) -> float:
+        """Seconds of the plan before the first contact."""
+        return LEAD_S * self.clock_rate
 
     @property
     def title(self) -> str:
         runs = f" in runs of {self.burst:g}" if self.loss and self.burst > 1 else ""
         cuts = f", {self.cuts:.0%} of them cut" if self.cuts else ""
+        fast = f", time {self.clock_rate:g} times as fast" if self.clock_rate != 1 else ""
         early = f", asked for {self.early_s:g} s before" if self.early_s else ""
         return (
             f"{self.size / 1e6:g} MB over {self.rate_bps / 1e6:g} Mbit/s, {2 * self.delay_ms:g} ms round "
             f"trip, contacts of {self.contact_s:g} s with gaps of {self.gap_s:g} s{cuts}, "
-            f"loss {self.loss:.1%}{runs}, {self.congestion}{early}"
+            f"loss {self.loss:.1%}{runs}, {self.congestion}{early}{fast}"
         )
 
     def windows(self, *, true: bool) -> Iterator[tuple[int, int]]:
@@ -160,12 +164,8 @@ class Course:
         self._sha256 = sha256
 
     def look(self, seconds: float) -> None:
-        if self.over:
-            return
-        if self.system.is_complete():
+        if not self.over and self.system.is_complete():
             self.seconds = seconds
-        else:
-            self.failed = failure_of(self.system)
 
     @property
     def over(self) -> bool:
@@ -201,7 +201,7 @@ async def measured(
     true, believed, clock = folder / "true.json", folder / "believed.json", folder / "clock.json"
     true.write_bytes(cell.plan(pairs, true=True).to_json())
     believed.write_bytes(cell.plan(pairs, true=False).to_json())
-    ClockFile(None, 0, 1.0, 0).write(clock)
+    ClockFile(None, 0, cell.clock_rate, 0).write(clock)
     file = folder / "file"
     data = random.Random(cell.seed).randbytes(cell.size)
     file.write_bytes(data)
@@ -223,8 +223,8 @@ async def measured(
             await _tried(course, partial(course.system.prepare, place))
         await asyncio.sleep(SETTLE_S)
         anchor_ns = unix_ns() + SECOND_NS // 2
-        ClockFile(anchor_ns, 0, 1.0, 0).write(clock)
-        zero_ns = monotonic_ns() + anchor_ns - unix_ns() + round(cell.lead_s * SECOND_NS)
+        ClockFile(anchor_ns, 0, cell.clock_rate, 0).write(clock)
+        zero_ns = monotonic_ns() + anchor_ns - unix_ns() + round(LEAD_S * SECOND_NS)
         early_ns = round(cell.early_s * SECOND_NS)
         await asyncio.sleep(max(0.0, (zero_ns - early_ns - monotonic_ns()) / SECOND_NS))
         await _run(cell, courses, zero_ns)
@@ -245,8 +245,7 @@ async def _run(cell: Cell, courses: Sequence[Course], zero_ns: int) -> None:
     """Start all, and look until all are over or time is."""
     ready = [course for course in courses if not course.failed]
     starting = asyncio.gather(*(_tried(course, course.system.start) for course in ready))
-    while (seconds := (monotonic_ns() - zero_ns) / SECOND_NS) < cell.limit_s:
-        cell.act(courses, seconds)
+    while (seconds := cell.clock_rate * (monotonic_ns() - zero_ns) / SECOND_NS) < cell.limit_s:
         for course in courses:
             course.look(seconds)
         if all(course.over for course in courses):
@@ -339,6 +338,13 @@ def _options() -> argparse.Namespace:
     add("--cuts", type=float, default=0.0, metavar="P", help="share of contacts that end early (0)")
     add("--seed", type=int, default=1)
     add("--limit-s", type=float, default=60.0, help="seconds for each cell (60)")
+    add(
+        "--clock-rate",
+        type=float,
+        default=1.0,
+        metavar="R",
+        help="seconds of the plan in one of the host (1)",
+    )
     add("--early-s", type=float, default=0.0, help="seconds before the first contact at which all start (0)")
     add("--apart", action="store_true", help="one system after the other, not all at once")
     add("--keep", type=Path, metavar="DIR", help="leaves what programs wrote there, a folder a cell")
@@ -373,6 +379,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
             seed=options.seed,
             limit_s=options.limit_s,
             early_s=min(options.early_s, LEAD_S),
+            clock_rate=options.clock_rate,
         )
 
 

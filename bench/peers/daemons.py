@@ -1,4 +1,4 @@
-"""Two daemons of this project, which know the plan of their contacts, or have none.
+"""Two daemons of this project, which know the plan of their contacts.
 
 The file is queued at the sending one as by `orbitrain send`.
 """
@@ -34,9 +34,8 @@ COUNTED: Final = ("contact_started", "contact_ended", "letter_delivered", "lette
 class Daemons:
     """`flows`: connections at once; 0: as the nodes' congestion control needs."""
 
-    def __init__(self, flows: int = 0, *, no_plan: bool = False) -> None:
+    def __init__(self, flows: int = 0) -> None:
         self._flows = flows
-        self._no_plan = no_plan
         self._sockets: Path | None = None
 
     def obstacle(self) -> str:
@@ -44,7 +43,7 @@ class Daemons:
 
     def prepare(self, place: Place) -> None:
         self._place = place
-        self.programs = Programs(place.folder / "log")
+        self._programs = Programs(place.folder / "log")
         self._sockets = Path(tempfile.mkdtemp(prefix="ob", dir="/tmp"))  # their paths must be short
         for node, peer in ((place.source, place.destination), (place.destination, place.source)):
             folder = place.folder / node.name
@@ -54,8 +53,7 @@ class Daemons:
                 kind="satellite",
                 seed=0,
                 plan=str(place.plan),
-                no_plan=self._no_plan,
-                clock=str(self._clock(node)),
+                clock=str(place.clock),
                 link=Link(
                     listen=f"{node.address}:{PORT}",
                     peers={peer.name: f"{peer.address}:{PORT}"},
@@ -67,9 +65,9 @@ class Daemons:
                 operator=Operator(listen=self._desk(node)),
             )
             (folder / "node.toml").write_text(dump_toml(config.model_dump(exclude_none=True)))
-            self.programs.serve(node, *python("satellite_node"), "--config", folder / "node.toml")
+            self._programs.start(node, *python("satellite_node"), "--config", folder / "node.toml")
         limit = time.monotonic() + READY_S
-        while self.programs.log.read_bytes().count(b"ready\n") < 2:
+        while self._programs.log.read_bytes().count(b"ready\n") < 2:
             if time.monotonic() > limit:
                 raise OSError("the daemons are not ready")
             time.sleep(LOOK_S)
@@ -98,9 +96,6 @@ class Daemons:
 
         asyncio.run(ask())
 
-    def _clock(self, node: Node) -> Path:
-        return self._place.clock
-
     def _desk(self, node: Node) -> str:
         return f"unix:{self._sockets}/{node.name}"
 
@@ -118,6 +113,6 @@ class Daemons:
         return sum(int(event.fields["bytes"]) for event in events if event.kind in COUNTED)
 
     def stop(self) -> None:
-        self.programs.stop()
+        self._programs.stop()
         if self._sockets is not None:
             shutil.rmtree(self._sockets, ignore_errors=True)

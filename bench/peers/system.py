@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -86,12 +86,6 @@ class System(Protocol):
         ...
 
 
-def failure_of(system: System) -> str:
-    """Why a system says that it has given up; most of them never do, and do not say."""
-    failure: Callable[[], str] | None = getattr(system, "failure", None)
-    return "" if failure is None else failure()
-
-
 @dataclass
 class Programs:
     """The processes of a system, each in a namespace and a session of its own."""
@@ -99,22 +93,6 @@ class Programs:
     log: Path
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _nodes: set[Path] = field(default_factory=set)
-    _services: list[tuple[Node, tuple[object, ...], dict[str, str]]] = field(default_factory=list)
-
-    def serve(self, node: Node, *command: object, **environment: str) -> subprocess.Popen[bytes]:
-        """As `start`; `kill` starts it again."""
-        self._services.append((node, command, environment))
-        return self.start(node, *command, **environment)
-
-    def kill(self, node: Node, after_s: float) -> None:
-        """SIGKILL everything at a node, and after a while start its services again, as a manager would."""
-        for pid in running_in([node.netns]):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(after_s)
-        for where, command, environment in self._services:
-            if where == node:
-                self.start(where, *command, **environment)
 
     def start(self, node: Node, *command: object, **environment: str) -> subprocess.Popen[bytes]:
         """As `command`, in the node's namespace; it dies with this process."""
