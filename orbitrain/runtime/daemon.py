@@ -34,9 +34,9 @@ from orbitrain.runtime import clock as clocks
 from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock, ClockError, ClockFile
 from orbitrain.runtime.compute import Compute
 from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
+from orbitrain.runtime.congestion import flows_here
 from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.driver import Driver
-from orbitrain.runtime.flows import flows_here
 from orbitrain.runtime.inbox import Inbox, Jobs
 from orbitrain.runtime.operator import OperatorDesk
 from orbitrain.runtime.plans import PlanShelf

@@ -37,8 +37,8 @@ from orbitrain.runtime.clock import SECOND_NS, Clock
 from orbitrain.runtime.contacts import Contacts, Times
 from orbitrain.runtime.inbox import Jobs
 from orbitrain.runtime.plans import PlanShelf
+from orbitrain.runtime.real_contacts import RealContacts
 from orbitrain.runtime.reception import Reception
-from orbitrain.runtime.shaped import ShapedContacts
 from orbitrain.runtime.telemetry import Telemetry
 from orbitrain.transfers import incoming, listed, outgoing
 from orbitrain.transport.store.blobs import BlobStore
@@ -100,7 +100,7 @@ class Driver:
         self.lacking: dict[tuple[str, Digest], int] = {}
         """Bytes that a peer is known to lack of an object, for the operator."""
         self.reception = Reception(self)
-        self.contacts: Contacts | ShapedContacts = ShapedContacts(self) if shaped else Contacts(self)
+        self.contacts: Contacts | RealContacts = RealContacts(self) if shaped else Contacts(self)
 
     # ----------------------------------------------------------------------------------- running
 

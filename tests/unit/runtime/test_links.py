@@ -14,7 +14,7 @@ from netem.namespaces import namespace_name
 from netem.tun.limits import LIMITS
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
-from orbitrain.runtime.flows import flows_here
+from orbitrain.runtime.congestion import flows_here
 from orbitrain.runtime.outlook import Road
 from orbitrain.scenario import ScenarioError
 from orbitrain.testbed import tcp

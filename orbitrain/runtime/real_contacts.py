@@ -63,7 +63,7 @@ MISSES_MAX: Final = 4
 two to four wall seconds, if a queue cannot be the reason; where it says so, one is enough."""
 
 
-class ShapedContacts:
+class RealContacts:
     """Finds peers, keeps the contacts with them, and sends what waits for them."""
 
     def __init__(self, driver: Driver) -> None:
