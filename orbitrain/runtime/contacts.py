@@ -36,8 +36,6 @@ class Times:
 
     acquisition_ns: int
     handling_ns: int
-    clock_error_ns: int = 0
-    """How far this node's clock may be off; nothing where links are modelled."""
 
 
 class Contacts:

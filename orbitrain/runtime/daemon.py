@@ -39,6 +39,7 @@ from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.driver import Driver
 from orbitrain.runtime.inbox import Inbox, Jobs
 from orbitrain.runtime.operator import OperatorDesk
+from orbitrain.runtime.outlook import RealLinks
 from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.sending import FileDesk
 from orbitrain.runtime.telemetry import Telemetry
@@ -104,6 +105,14 @@ def plan_routes(config: NodeConfig, plan: ContactPlan) -> PlanRoutes:
     error_s = config.link.clock_error_s if config.has_real_links and not config.no_plan else 0.0
     edges = round(config.link.acquisition_s * SECOND_NS), round(error_s * SECOND_NS)
     return PlanRoutes(plan, config.name, *edges)
+
+
+def _real_links(config: NodeConfig) -> RealLinks | None:
+    """What a node is told of its links; None where they are modelled."""
+    if not config.has_real_links:
+        return None
+    error_ns = round(config.link.clock_error_s * SECOND_NS)
+    return RealLinks(not config.no_plan, config.link.flows or flows_here(), error_ns)
 
 
 class Duty:
@@ -348,15 +357,13 @@ class _Life:
             node.telemetry,
             self._disk,
             node.truth,
-            config.has_real_links,
-            config.link.flows or flows_here(),
+            _real_links(config),
         )
         self._driver = driver
         driver.reception.peers = {*config.link.peers, *driver.links.neighbours(config.name)}
         link = LinkServer(config.link.listen, node.blobs, driver.reception, driver.reception.peers, shaped)
         await link.start()
-        link_times = (config.link.acquisition_s, config.link.message_s, config.link.clock_error_s)
-        times = Times(*(round(each_s * SECOND_NS) for each_s in link_times))
+        times = Times(round(config.link.acquisition_s * SECOND_NS), round(config.link.message_s * SECOND_NS))
         self._stepping = asyncio.create_task(
             driver.run(config.link.peers, times, self._preloaded, self._committed_ns)
         )

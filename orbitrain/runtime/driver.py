@@ -3,11 +3,11 @@
 One task steps the machines; others only bring arrivals and wait for the commit. A step is taken at the
 *modelled* instant of its inputs: what arrives in time is handled as of its due time, so that how long this
 host took does not add up over a run. What comes later than modelled is an `overrun` event, and is handled as
-of now. Over shaped links what arrives is due as it comes, and only jobs can be late. The order of a step:
+of now. Over real links what arrives is due as it comes, and only jobs can be late. The order of a step:
 updates of the plan that are due, machines, commit (off the event loop), then answers, jobs and letters.
 
 What peers ask of this node is in `reception`, its contacts and what leaves over them in `contacts`, or, where
-links are real, in `shaped`.
+links are real, in `real_contacts`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from orbitrain.protocols.bundles import ROLE as BUNDLES
 from orbitrain.runtime.clock import SECOND_NS, Clock
 from orbitrain.runtime.contacts import Contacts, Times
 from orbitrain.runtime.inbox import Jobs
+from orbitrain.runtime.outlook import RealLinks
 from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.real_contacts import RealContacts
 from orbitrain.runtime.reception import Reception
@@ -62,21 +63,18 @@ class Driver:
         telemetry: Telemetry,
         disk: ThreadPoolExecutor,
         truth: ContactPlan | None = None,
-        shaped: bool = False,
-        flows: int = 1,
+        real: RealLinks | None = None,
     ) -> None:
         """`truth` is what the links follow; without one it is the plan believed, which `plans` holds.
 
-        `shaped` links are real: they carry or do not, and nothing about them is modelled here; an object goes
-        over `flows` connections of one at once.
+        `real` links carry or do not, and nothing about them is modelled here.
         `disk` runs the calls of the journal, one at a time.
         """
         self.core = core
         self.clock = clock
         self.telemetry = telemetry
         self.truth = truth
-        self.shaped = shaped
-        self.flows = flows
+        self.has_real_links = real is not None
         self.boot_ns = 0
         self.committing = False
         """A step is taken and not on disk yet: nothing of it may leave the node."""
@@ -100,7 +98,7 @@ class Driver:
         self.lacking: dict[tuple[str, Digest], int] = {}
         """Bytes that a peer is known to lack of an object, for the operator."""
         self.reception = Reception(self)
-        self.contacts: Contacts | RealContacts = RealContacts(self) if shaped else Contacts(self)
+        self.contacts: Contacts | RealContacts = Contacts(self) if real is None else RealContacts(self, real)
 
     # ----------------------------------------------------------------------------------- running
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from orbitrain.contacts.always import EPOCH as ALWAYS_EPOCH
 from orbitrain.contacts.contact import Contact
 from orbitrain.contacts.plan import ContactPlan, Window
 from orbitrain.runtime.clock import SECOND_NS
@@ -48,14 +47,26 @@ _CLASSES: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class RealLinks:
+    """What a node is told of links that carry or do not, whatever a plan says."""
+
+    planned: bool = True
+    """A plan says what they are like; else it is to be measured."""
+    flows: int = 1
+    """Connections that an object goes over at once."""
+    clock_error_ns: int = 0
+    """How far this node's clock may be off."""
+
+
 class Outlook:
     """Asks the plan that the driver believes; `relink` when that is another one."""
 
-    def __init__(self, driver: Driver, acquisition_ns: int, clock_error_ns: int) -> None:
-        """`clock_error_ns` is how far the node's clock may be off."""
+    def __init__(self, driver: Driver, real: RealLinks, acquisition_ns: int) -> None:
         self._driver = driver
         self._acquisition_ns = acquisition_ns
-        self.clock_error_ns = clock_error_ns
+        self.real = real
+        self._trips_s: dict[str, float] = {}
         self._windows: dict[str, tuple[Window, ...]] = {}
         self._roads: dict[str, Road] = {}
         self._relinked_ns = 0
@@ -110,10 +121,15 @@ class Outlook:
             found = self._roads[peer] = Road.of(self._driver.plan, self._driver.core.node, peer)
         return found
 
-    @property
-    def is_planned(self) -> bool:
-        """Whether a plan says what links are like; else it is to be measured."""
-        return self._driver.plan.epoch != ALWAYS_EPOCH
+    def took(self, peer: str, wall_s: float) -> None:
+        """An answer came after so long. The shortest is the link's own."""
+        self._trips_s[peer] = min(wall_s, self._trips_s.get(peer, wall_s))
+
+    def expected_trip_s(self, peer: str, nbytes: int) -> float:
+        """As `trip_wall_s`; without a plan what was measured, once it was."""
+        if not self.real.planned and peer in self._trips_s:
+            return self._trips_s[peer]
+        return self.trip_wall_s(peer, nbytes)
 
     def trip_wall_s(self, peer: str, nbytes: int) -> float:
         """Wall seconds there and back, with so many bytes in all."""

@@ -23,7 +23,8 @@ from orbitrain.runtime.clock import SECOND_NS, wall_s
 from orbitrain.runtime.clock_watch import ClockWatch
 from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.letters import RETRY_S
-from orbitrain.runtime.outlook import Outlook
+from orbitrain.runtime.outlook import Outlook, RealLinks
+from orbitrain.runtime.pulse import Pulse
 from orbitrain.runtime.transfers import PING_BYTES, REFUSED_S, Peer, Transfers
 from orbitrain.transport.rpc import Flows, LinkClient, LinkDown, PeerRefused, answers
 from orbitrain.v1 import link_pb2 as wire
@@ -51,34 +52,22 @@ PING_EVERY_S: Final = 0.5
 PING_WAIT_S: Final = 0.5
 """Wall seconds between pings in contact, and for an answer beyond what the link itself takes."""
 
-QUEUE_FACTOR: Final = 1.5
-"""For a rate that was measured or planned too high."""
-
-STALE_MISSES: Final = 2
-"""So many in a row, for longer than a queue takes, and then an answer: the link was down, and the connection
-of transfers waits to repeat itself, for twice as long each time. It is given up for a fresh one."""
-
-MISSES_MAX: Final = 4
-"""Pings in a row without an answer that end a contact of which the plan does not say that it has ended, some
-two to four wall seconds, if a queue cannot be the reason; where it says so, one is enough."""
-
 
 class RealContacts:
     """Finds peers, keeps the contacts with them, and sends what waits for them."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, real: RealLinks) -> None:
         self._driver = driver
+        self._real = real
         self._peers: dict[str, Peer] = {}
         self._calls: dict[str, asyncio.Event] = {}
         self._met_ns: dict[str, int] = {}
-        self._trips_s: dict[str, float] = {}
-        """The shortest wall seconds there and back that were measured, by peer."""
 
     def begin(self, addresses: Mapping[str, str], times: Times) -> None:
-        self._outlook = Outlook(self._driver, times.acquisition_ns, times.clock_error_ns)
-        self._clocks = ClockWatch(self._driver, times.clock_error_ns)
+        self._outlook = Outlook(self._driver, self._real, times.acquisition_ns)
+        self._clocks = ClockWatch(self._driver, self._real.clock_error_ns)
         self._transfers = Transfers(self._driver, self._outlook, times.handling_ns, self.reborn)
-        self._driver.note("link_flows", Severity.DIAGNOSTIC, {"flows": self._driver.flows})
+        self._driver.note("link_flows", Severity.DIAGNOSTIC, {"flows": self._real.flows})
         self._probe_s = max(PROBE_S / self._driver.clock.rate, PROBE_WALL_S, len(addresses) / PROBES_PER_S)
         for number, (peer, address) in enumerate(sorted(addresses.items())):
             self._calls[peer] = asyncio.Event()
@@ -139,7 +128,7 @@ class RealContacts:
                 sought, tries = window, 0
             tries += 1
             patient = window is None or tries % PATIENT_EVERY == 0
-            wait_s = (PATIENT_S if patient else KNOCK_S) + self._trip_s(peer, 200)
+            wait_s = (PATIENT_S if patient else KNOCK_S) + self._outlook.expected_trip_s(peer, 200)
             begun_ns = self._outlook.now_ns()
             if window is None:
                 wait_s = min(wait_s, self._outlook.opens_wall_s(peer))
@@ -185,32 +174,14 @@ class RealContacts:
             now_ns=driver.clock.now_ns(),
         )
 
-    def _trip_s(self, peer: str, nbytes: int) -> float:
-        """Wall seconds there and back: what the plan says; without one what was measured, once it was."""
-        if not self._outlook.is_planned and peer in self._trips_s:
-            return self._trips_s[peer]
-        return self._outlook.trip_wall_s(peer, nbytes)
-
     def _ping_wait_s(self, peer: str) -> float:
-        return PING_WAIT_S + 3 * self._trip_s(peer, PING_BYTES)
-
-    def _queue_s(self, here: Peer) -> float:
-        """Wall seconds for which an answer may wait behind a transfer, ours or the peer's.
-
-        TCP puts all that it is given on the link at first, and a slow one takes that long for it.
-        """
-        rate_bps = float(self._outlook.road(here.name).rate_bps)
-        if not self._outlook.is_planned:
-            rate_bps = max(here.meter.rate_bps or 0.0, rate_bps)
-        window_bytes = self._transfers.pace(here).window_bytes
-        return QUEUE_FACTOR * 8 * window_bytes / rate_bps / self._driver.clock.rate
+        return PING_WAIT_S + 3 * self._outlook.expected_trip_s(peer, PING_BYTES)
 
     async def _ping(self, peer: str, client: LinkClient) -> wire.PingReply:
         """Raises LinkDown and PeerRefused."""
         sent_ns, begun_s = self._outlook.now_ns(), wall_s()
         reply = await client.ping(self._ping_request(), self._ping_wait_s(peer))
-        took_s = wall_s() - begun_s
-        self._trips_s[peer] = min(took_s, self._trips_s.get(peer, took_s))
+        self._outlook.took(peer, wall_s() - begun_s)
         self._clocks.heard(peer, reply.now_ns, sent_ns, self._outlook.now_ns())
         return reply
 
@@ -235,18 +206,8 @@ class RealContacts:
         now_ns = self._outlook.now_ns()
         window = window or self._outlook.announced(peer)
         due_ns = now_ns if window is None else max(self._outlook.acquired_ns(window), now_ns)
-        bulk = Flows(address, driver.core.node, driver.flows)
-        return Peer(
-            peer,
-            address,
-            client,
-            bulk,
-            reply.incarnation,
-            window,
-            due_ns,
-            sent_ns,
-            trip_s=self._trips_s[peer],
-        )
+        bulk = Flows(address, driver.core.node, self._real.flows)
+        return Peer(peer, address, client, bulk, reply.incarnation, window, due_ns, sent_ns)
 
     async def _keep(self, here: Peer) -> None:
         """One contact, from the first answered ping to its end."""
@@ -276,22 +237,21 @@ class RealContacts:
 
     async def _ping_on(self, here: Peer) -> None:
         """Until pings stay unanswered."""
-        driver, misses, sign_s, heard_bytes = self._driver, 0, wall_s(), here.heard_bytes
+        driver, pulse = self._driver, Pulse(wall_s(), here.heard_bytes)
         while True:
-            now_ns = self._outlook.now_ns()
-            if not here.met and misses == 0 and now_ns >= here.due_ns:
+            if not here.met and pulse.misses == 0 and self._outlook.now_ns() >= here.due_ns:
                 self._tell(here, here.due_ns)
             window = self._outlook.announced(here.name)
             here.announced = window or here.announced
-            pause_s = PING_EVERY_S if misses == 0 else RETRY_S
-            if not here.met and misses == 0:
+            pause_s = PING_EVERY_S if pulse.misses == 0 else RETRY_S
+            if not here.met and pulse.misses == 0:
                 pause_s = min(pause_s, driver.clock.wall_s_until(here.due_ns))
             if window is not None:  # whether it is over then is asked then
                 pause_s = min(pause_s, driver.clock.wall_s_until(window[1]))
             await asyncio.sleep(pause_s)
             if (
                 not here.met
-                and misses == 0
+                and pulse.misses == 0
                 and pause_s < PING_EVERY_S
                 and self._outlook.now_ns() >= here.due_ns
             ):
@@ -300,25 +260,18 @@ class RealContacts:
             try:
                 reply = await self._ping(here.name, here.pings)
             except (LinkDown, PeerRefused):
-                if here.heard_bytes != heard_bytes:  # the ping waited behind what it is to prove possible
-                    misses, sign_s, heard_bytes = 0, wall_s(), here.heard_bytes
-                    here.proved_ns = sent_ns
+                if not pulse.missed(wall_s(), here.heard_bytes):
+                    here.proved_ns = sent_ns  # it waited behind what it is to prove possible
                     continue
-                misses += 1
                 over = self._outlook.announced(here.name) is None and here.announced is not None
-                queued = wall_s() - sign_s < self._queue_s(here)
-                if misses >= (1 if over else MISSES_MAX) and (over or not queued):
+                if pulse.is_lost(wall_s(), self._transfers.queue_s(here), over=over):
                     return
                 await here.renew_pings(driver.core.node)
                 continue
-            if misses >= STALE_MISSES and wall_s() - sign_s >= self._queue_s(here):
-                if here.air is None:
-                    await here.renew_client(driver.core.node)
-                else:
-                    await here.client.close()  # what is under way on it is cut, and goes on over another
-            misses, sign_s, heard_bytes = 0, wall_s(), here.heard_bytes
+            if pulse.is_stale(wall_s(), self._transfers.queue_s(here)):
+                await self._transfers.renew(here)
+            pulse.answered(wall_s(), here.heard_bytes)
             here.proved_ns = sent_ns
-            here.trip_s = self._trips_s[here.name]
             self.reborn(here.name, reply.incarnation)
             if self._outlook.announced(here.name) is None:
                 self._transfers.pump(here)

@@ -38,7 +38,7 @@ OUTCOMES = {
 class Reception:
     """Admits callers by the plan that links follow, takes their letters, answers once they are committed.
 
-    Where links are shaped, who comes through is in contact.
+    Where links are real, who comes through is in contact.
     """
 
     def __init__(self, driver: Driver) -> None:
@@ -76,7 +76,7 @@ class Reception:
             return f"{driver.core.node} is draining"
         if driver.inbox_length > INBOX_MAX:
             return f"{driver.core.node} has {INBOX_MAX} inputs waiting"
-        if not driver.shaped and self._contact_from(source) is None:
+        if not driver.has_real_links and self._contact_from(source) is None:
             return f"the plan has no contact from {source} to {driver.core.node} now"
         return None
 
@@ -176,7 +176,7 @@ class Reception:
                 known = arrival.mark
                 answer = self._answers[place] = loop.create_future()
                 arrival = replace(arrival, since=letters[0].sequence)
-                if self._driver.shaped:
+                if self._driver.has_real_links:
                     self._driver.take(arrival)
                 else:
                     self._driver.arrive(arrival, "letter")
@@ -201,7 +201,7 @@ class Reception:
             raise RemoteProtocolError(f"a letter for {letter.destination[:64]!r}, this is {core.node}")
         message = core.decode(letter.role, letter.lane, letter.kind, letter.body)
         mark = Mark(*mailbox, letter.sequence, Outcome.DELIVERED)
-        due_ns = self._driver.clock.now_ns() if self._driver.shaped else self._due_ns(letter)
+        due_ns = self._driver.clock.now_ns() if self._driver.has_real_links else self._due_ns(letter)
         item = None
         if letter.cancelled:
             mark = replace(mark, outcome=Outcome.CANCELLED)

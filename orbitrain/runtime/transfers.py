@@ -70,6 +70,9 @@ receiver's disk. A link that goes down is noticed by pings, long before."""
 HOST_S: Final = 0.02
 """Wall seconds that the hosts add to a round trip of the link: two event loops under load."""
 
+QUEUE_FACTOR: Final = 1.5
+"""Of what a link's queue takes by the rate: it may have been measured or planned too high."""
+
 UNKNOWN_BPS: Final = 256_000
 """Taken for the rate of a link that nobody has planned nor measured: its chunks are the smallest."""
 
@@ -106,8 +109,6 @@ class Peer:
     """When the machines are told."""
     proved_ns: int
     """When the last ping was sent that was answered."""
-    trip_s: float = 0.0
-    """The shortest wall seconds there and back that were measured."""
     meter: Meter = field(default_factory=Meter)
     met: bool = False
     """The machines have been told."""
@@ -189,7 +190,7 @@ class Transfers:
         """Whether letters of so many bytes can be answered in time, with what is lacking of their objects."""
         believed, now_ns = self._outlook.contact(here.name), self._outlook.now_ns()
         # Letters whose objects are there cost nothing if the contact ends sooner than this clock says.
-        spare_ns = self._outlook.clock_error_ns if lacking_bytes else 0
+        spare_ns = self._outlook.real.clock_error_ns if lacking_bytes else 0
         return is_begun(believed, now_ns, own_bytes + lacking_bytes, self._handling_ns, spare_ns)
 
     def _fits(self, here: Peer, letter: Letter, lacking: Mapping[Digest, int]) -> bool:
@@ -235,14 +236,39 @@ class Transfers:
         found = zip(letters, self._driver.core.outbox.queue(letters[0].mailbox), strict=False)
         return [letter for letter, _ in takewhile(lambda both: both[0] == both[1], found)]
 
+    def _rate_bps(self, here: Peer) -> float | None:
+        """Of this link as it is now: as planned, or without a plan as measured, once it was."""
+        if not self._outlook.real.planned:
+            return here.meter.rate_bps
+        believed = self._outlook.contact(here.name)
+        if believed is None:
+            return self._outlook.road(here.name).rate_bps
+        return believed.rate_bps_at(self._outlook.now_ns())
+
     def pace(self, here: Peer) -> Pace:
         """How objects are cut for this link as it is now."""
-        if not self._outlook.is_planned:
-            return Pace.of(here.meter.rate_bps or UNKNOWN_BPS, here.trip_s + HOST_S)
-        road = self._outlook.road(here.name)
-        believed = self._outlook.contact(here.name)
-        rate_bps = road.rate_bps if believed is None else believed.rate_bps_at(self._outlook.now_ns())
-        return Pace.of(rate_bps, 2 * road.delay_s + HOST_S * self._driver.clock.rate)
+        host_s = HOST_S * self._driver.clock.rate
+        if not self._outlook.real.planned:
+            trip_s = self._outlook.expected_trip_s(here.name, 0) * self._driver.clock.rate
+            return Pace.of(self._rate_bps(here) or UNKNOWN_BPS, trip_s + host_s)
+        rate_bps = self._rate_bps(here)
+        assert rate_bps is not None
+        return Pace.of(rate_bps, 2 * self._outlook.road(here.name).delay_s + host_s)
+
+    def queue_s(self, here: Peer) -> float:
+        """Wall seconds for which an answer may wait behind a transfer, ours or the peer's.
+
+        TCP puts all that it is given on the link at first, and a slow one takes that long for it.
+        """
+        rate_bps = self._rate_bps(here) or self._outlook.road(here.name).rate_bps
+        return QUEUE_FACTOR * 8 * self.pace(here).window_bytes / rate_bps / self._driver.clock.rate
+
+    async def renew(self, here: Peer) -> None:
+        """Take a fresh connection for transfers: what is under way is cut, and goes on over that."""
+        if here.air is None:
+            await here.renew_client(self._driver.core.node)
+        else:
+            await here.client.close()
 
     def _room_bytes(self, here: Peer, in_air_bytes: int) -> int:
         """How large the next chunk may be so that it arrives before the contact ends; 0 for none."""

@@ -72,7 +72,7 @@ class Node:
         self.core = Core("b", {"taker": self.machine}, self.journal.load(), lambda _: 0)
         driver = SimpleNamespace(
             core=self.core,
-            shaped=True,
+            has_real_links=True,
             clock=SimpleNamespace(now_ns=lambda: self.now_ns),
             take=self.inbox.append,
             note=lambda *_: None,
