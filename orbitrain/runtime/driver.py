@@ -76,8 +76,8 @@ class Driver:
         self.truth = truth
         self.has_real_links = real is not None
         self.boot_ns = 0
-        self.committing = False
-        """A step is taken and not on disk yet: nothing of it may leave the node."""
+        self._written = asyncio.Event()
+        self._written.set()
         self._plans = plans
         self._journal, self.blobs = stores
         self._runs = jobs
@@ -169,6 +169,15 @@ class Driver:
         return self._draining
 
     @property
+    def committing(self) -> bool:
+        """A step is taken and not on disk yet: nothing of it may leave the node."""
+        return not self._written.is_set()
+
+    async def committed(self) -> None:
+        """Wait until every step that is taken is on disk."""
+        await self._written.wait()
+
+    @property
     def latest_ns(self) -> int:
         """Scenario time of the last step."""
         return self._latest_ns
@@ -224,12 +233,12 @@ class Driver:
         if not batch and not self._notes:
             self.contacts.pump()
             return
-        self.committing = True
+        self._written.clear()
         step = self.core.step(batch, due_ns)
         notes, self._notes = self._notes, []
         step.events += notes
         await self.on_disk(self._journal.commit, step, self.core.reported)
-        self.committing = False
+        self._written.set()
         self._act(step)
         self._answer_commands(batch, step)
 

@@ -131,7 +131,7 @@ class ModelledTransfers:
     def pump(self, here: Peer) -> None:
         """Start what is to have the link, if that is free as of the last step."""
         driver, start_ns = self._driver, self._driver.latest_ns
-        if not here.confirmed or here.waiting or driver.draining:
+        if not here.confirmed or here.waiting or driver.draining or driver.committing:
             return
         if start_ns < here.busy_ns or start_ns >= here.end_ns:
             return
@@ -265,6 +265,7 @@ class ModelledTransfers:
             for digest, _ in objects:
                 gaps = here.gaps.setdefault(digest, missing.get(digest, []))
                 self._driver.lacking[here.name, digest] = sum(end - start for start, end in gaps)
+        await self._driver.committed()
         here.waiting = False
         self._start(here, start_ns)
 
