@@ -2,10 +2,10 @@
 
 A mailbox is (source, destination, role, lane). Its letters are numbered by the sender and settled in order;
 one call is in the air at a time, with one letter or, over real links, with several; lanes share a contact by
-priority. A letter that was never attempted can be taken
-back by the sender alone. One that was attempted is *in doubt*: only the receiver knows whether it consumed
-it, so it stays until the two meet again, and the receiver's mark decides. That is what makes "expired" and
-"withdrawn" true statements, and a doubled delivery impossible, across any crash of either side.
+priority. A letter that was never attempted can be taken back by the sender alone. One that was attempted is
+*in doubt*: only the receiver knows whether it consumed it, so it stays until the two meet again, and the
+receiver's mark decides. That is what makes "expired" and "withdrawn" true statements, and a doubled delivery
+impossible, across any crash of either side.
 """
 
 from __future__ import annotations

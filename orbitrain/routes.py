@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from functools import cached_property
 
 from orbitrain.contacts.contact import Contact
 from orbitrain.contacts.plan import ContactPlan
@@ -33,17 +32,19 @@ class PlanRoutes:
         """From now on answer from this plan: nothing of it is promised yet."""
         self._plan = plan
         self._residual = Residual()
-        self.__dict__.pop("_usable", None)
+        self._cut: ContactPlan | None = None
 
     def prepare(self, plan: ContactPlan) -> Callable[[], None]:
         """Calling what is returned makes `plan` the one that is asked."""
         return lambda: self.follow(plan)
 
-    @cached_property
     def _usable(self) -> ContactPlan:
-        """Cut only once somebody asks: most nodes never route a bundle."""
-        cut = (trimmed(contact, self._before_ns, self._after_ns) for contact in self._plan.contacts)
-        return replace(self._plan, contacts=tuple(contact for contact in cut if contact is not None))
+        """The plan with its contacts cut; only once somebody asks, as most nodes never route a bundle."""
+        if self._cut is None:
+            cut = (trimmed(contact, self._before_ns, self._after_ns) for contact in self._plan.contacts)
+            contacts = tuple(contact for contact in cut if contact is not None)
+            self._cut = replace(self._plan, contacts=contacts)
+        return self._cut
 
     def knows(self, node: str) -> bool:
         """Whether the plan has such a node."""
@@ -57,13 +58,13 @@ class PlanRoutes:
         size_bytes += ENVELOPE_BYTES
         avoided = set(without) - {self._node}
         route = earliest_arrival(
-            self._usable, self._node, destination, now_ns, size_bytes, self._residual, avoided
+            self._usable(), self._node, destination, now_ns, size_bytes, self._residual, avoided
         )
         if route:
             self._residual.reserve(bundle, route, size_bytes)
         else:  # larger than what any contact has left: bytes that have arrived stay, so over several
             route = earliest_arrival_in_parts(
-                self._usable, self._node, destination, now_ns, size_bytes, avoided
+                self._usable(), self._node, destination, now_ns, size_bytes, avoided
             )
         return Leg(route[0].contact.destination, route[0].contact.end_ns) if route else None
 

@@ -14,11 +14,10 @@ from orbitrain.machine import NEVER_NS, Lane, LocalProtocolError
 from orbitrain.protocols.bundles import PRIORITIES, Custodian, Order, OrderError, order_of
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
-from orbitrain.runtime.daemon import blobs_path, journal_path, load_plans, plan_routes
+from orbitrain.runtime.daemon import blobs_path, journal_path, load_plans, plan_routes, time_at_rest
 from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.sending import check_destination, order_from, queue_at_rest
 from orbitrain.scenario import ScenarioError
-from orbitrain.transfers_command import desk_address, time_at_rest
 from orbitrain.transport.rpc import LinkDown, OperatorClient, PeerRefused
 from orbitrain.transport.store.blobs import BlobStore
 from orbitrain.transport.store.errors import StorageFull, StoreError, StoreLocked
@@ -57,7 +56,7 @@ def send_command(
             raise ScenarioError(f"{file}: must be a file that can be read")
         config = load_config(node)
         order = _order(to, file.name if name is None else name, PRIORITIES[priority], expires)
-        reply = _ask(config, node, order, file)
+        reply = _ask(config, order, file)
         running = reply is not None
         if reply is None:
             reply = _queue(config, node, order, file)
@@ -85,12 +84,12 @@ def _order(to: str, name: str, lane: Lane, expires_s: float | None) -> wire.Send
     )
 
 
-def _ask(config: NodeConfig, path: Path, order: wire.SendOrder, file: Path) -> wire.SendFileReply | None:
+def _ask(config: NodeConfig, order: wire.SendOrder, file: Path) -> wire.SendFileReply | None:
     """What a running node says; None for one that does not run."""
     size = file.stat().st_size
 
     async def ask() -> wire.SendFileReply | None:
-        client = OperatorClient(desk_address(config.operator.listen, path))
+        client = OperatorClient(config.operator.listen)
         try:
             return await client.send_file(order, file, size)
         except LinkDown:

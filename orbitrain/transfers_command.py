@@ -13,9 +13,9 @@ from rich.table import Table
 
 from orbitrain.machine import NEVER_NS, Lane
 from orbitrain.protocols.bundles import ROLE
-from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock
+from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
-from orbitrain.runtime.daemon import blobs_path, journal_path, load_plans
+from orbitrain.runtime.daemon import blobs_path, journal_path, load_plans, time_at_rest
 from orbitrain.runtime.plans import PlanShelf
 from orbitrain.scenario import ScenarioError
 from orbitrain.transfers import incoming, listed, outgoing
@@ -37,7 +37,7 @@ def transfers_command(
     """Show every transfer of a node: bytes done, the contact it waits for, when it expires."""
     try:
         config = load_config(node)
-        found, running = _ask(config, node), True
+        found, running = _ask(config), True
         if found is None:
             found, running = _read(config, node), False
     except (ConfigError, StoreError, PeerRefused) as error:
@@ -54,11 +54,11 @@ def transfers_command(
         _print(config.name, running, found)
 
 
-def _ask(config: NodeConfig, path: Path) -> wire.TransferList | None:
+def _ask(config: NodeConfig) -> wire.TransferList | None:
     """What a running node says; None for one that does not run."""
 
     async def ask() -> wire.TransferList | None:
-        client = OperatorClient(desk_address(config.operator.listen, path))
+        client = OperatorClient(config.operator.listen)
         try:
             return await client.list_transfers(ANSWER_S)
         except LinkDown:
@@ -67,14 +67,6 @@ def _ask(config: NodeConfig, path: Path) -> wire.TransferList | None:
             await client.close()
 
     return asyncio.run(ask())
-
-
-def desk_address(listen: str, path: Path) -> str:
-    """Where the desk is found from here: a path in a configuration is relative to its file."""
-    name = listen.removeprefix("unix:")
-    if name == listen or Path(name).is_absolute():
-        return listen
-    return f"unix:{(path.parent / name).resolve()}"
 
 
 def _read(config: NodeConfig, path: Path) -> wire.TransferList:
@@ -107,11 +99,6 @@ def _read(config: NodeConfig, path: Path) -> wire.TransferList:
     kept = durable.snapshots.get(ROLE)
     leaving = outgoing(durable.letters, {}, kept.state if kept is not None else b"")
     return listed(plan, config.name, now_ns, leaving, incoming(parts, letters))
-
-
-def time_at_rest(config: NodeConfig, epoch: str, committed_ns: int) -> int:
-    """Scenario time of a node that does not run: with a run it stands still."""
-    return committed_ns if config.clock else max(committed_ns, Clock(Anchor.of_epoch(epoch)).now_ns())
 
 
 def _document(one: wire.Transfer) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from orbitrain.learning.model_file import Elements, ModelFile, ModelWriter, Spec, check_same
-from orbitrain.learning.tensors import TensorError, shown
+from orbitrain.learning.model_file import Elements, ModelFile, ModelWriter
+from orbitrain.learning.tensors import Spec, TensorError, check_finite, check_same
 
 PIECE: Final = 1 << 17
 """Elements that are combined at once: 1 MiB as float64, so that a core's cache holds what is worked on."""
@@ -115,10 +115,9 @@ def _elements(labelled: Labelled, name: str, start: int, stop: int) -> Elements:
     """Raises BadModel for values that are not finite."""
     try:
         found = labelled.model.elements(name, start, stop)
+        check_finite(name, found)
     except TensorError as error:
         raise BadModel(labelled.label, str(error)) from None
-    if found.dtype.kind == "f" and not np.isfinite(found).all():
-        raise BadModel(labelled.label, f"tensor {shown(name)} has values that are not finite")
     return found
 
 

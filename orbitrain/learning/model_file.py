@@ -7,17 +7,15 @@ Same rules and same bytes as `tensors`.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from orbitrain.learning.tensors import TensorError, check_header, one_line, shown
+from orbitrain.learning.tensors import Spec, TensorError, check_header, one_line, shown
 
 DTYPES: Final[Mapping[str, str]] = {
     "U64": "<u8",
@@ -38,19 +36,6 @@ DTYPES: Final[Mapping[str, str]] = {
 _NAMES: Final = {np.dtype(code): name for name, code in DTYPES.items()}
 
 Elements = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What a tensor is, apart from its values."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        """Elements."""
-        return math.prod(self.shape)
 
 
 class ModelFile:
@@ -146,19 +131,3 @@ class ModelWriter:
         while data:
             written = os.pwrite(self._file.fileno(), data, offset)
             data, offset = data[written:], offset + written
-
-
-def check_same(specs: Mapping[str, Spec], reference: Mapping[str, Spec]) -> None:
-    """Raise TensorError unless these have the names, shapes and dtypes of `reference`."""
-    missing = sorted(reference.keys() - specs.keys())
-    if missing:
-        raise TensorError(f"tensor {shown(missing[0])} is missing ({len(missing)} missing in all)")
-    unknown = sorted(specs.keys() - reference.keys())
-    if unknown:
-        raise TensorError(f"tensor {shown(unknown[0])} is unknown ({len(unknown)} unknown in all)")
-    for name in sorted(reference):
-        found, like = specs[name], reference[name]
-        if found.shape != like.shape:
-            raise TensorError(f"tensor {shown(name)} has shape {list(found.shape)}, not {list(like.shape)}")
-        if found.dtype != like.dtype:
-            raise TensorError(f"tensor {shown(name)} has dtype {found.dtype}, not {like.dtype}")

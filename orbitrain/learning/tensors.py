@@ -10,8 +10,10 @@ header, then the data).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -84,25 +86,49 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray[Any, np.dtype[Any
     path.write_bytes(encode_tensors(tensors))
 
 
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a tensor is, apart from its values."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Elements."""
+        return math.prod(self.shape)
+
+
+def check_same(specs: Mapping[str, Spec], reference: Mapping[str, Spec]) -> None:
+    """Raise TensorError unless these have the names, shapes and dtypes of `reference`."""
+    missing = sorted(reference.keys() - specs.keys())
+    if missing:
+        raise TensorError(f"tensor {shown(missing[0])} is missing ({len(missing)} missing in all)")
+    unknown = sorted(specs.keys() - reference.keys())
+    if unknown:
+        raise TensorError(f"tensor {shown(unknown[0])} is unknown ({len(unknown)} unknown in all)")
+    for name in sorted(reference):
+        found, like = specs[name], reference[name]
+        if found.shape != like.shape:
+            raise TensorError(f"tensor {shown(name)} has shape {list(found.shape)}, not {list(like.shape)}")
+        if found.dtype != like.dtype:
+            raise TensorError(f"tensor {shown(name)} has dtype {found.dtype}, not {like.dtype}")
+
+
+def check_finite(name: str, values: np.ndarray[Any, np.dtype[Any]]) -> None:
+    """Raise TensorError for floats of a tensor that are not finite."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise TensorError(f"tensor {shown(name)} has values that are not finite")
+
+
 def check_like(
     tensors: Mapping[str, np.ndarray[Any, np.dtype[Any]]],
     reference: Mapping[str, np.ndarray[Any, np.dtype[Any]]],
 ) -> None:
     """Raise TensorError unless `tensors` has the names, shapes and dtypes of `reference` and is finite."""
-    missing = sorted(reference.keys() - tensors.keys())
-    if missing:
-        raise TensorError(f"tensor {shown(missing[0])} is missing ({len(missing)} missing in all)")
-    unknown = sorted(tensors.keys() - reference.keys())
-    if unknown:
-        raise TensorError(f"tensor {shown(unknown[0])} is unknown ({len(unknown)} unknown in all)")
-    for name in sorted(reference):
-        value, like = tensors[name], reference[name]
-        if value.shape != like.shape:
-            raise TensorError(f"tensor {shown(name)} has shape {list(value.shape)}, not {list(like.shape)}")
-        if value.dtype != like.dtype:
-            raise TensorError(f"tensor {shown(name)} has dtype {value.dtype}, not {like.dtype}")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise TensorError(f"tensor {shown(name)} has values that are not finite")
+    check_same(*({name: Spec(v.dtype, v.shape) for name, v in each.items()} for each in (tensors, reference)))
+    for name in sorted(tensors):
+        check_finite(name, tensors[name])
 
 
 def check_header(file: BinaryIO, size_bytes: int, max_bytes: int) -> int:

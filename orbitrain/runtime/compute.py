@@ -17,7 +17,7 @@ import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.runtime.nursery import python_command
@@ -51,6 +51,16 @@ _SET_VARIABLES = {
     # A user's loop over a set must not give another model in another process.
     "PYTHONHASHSEED": "0",
 }
+
+
+class Jobs(Protocol):
+    """Whatever runs a node's jobs."""
+
+    async def run(
+        self, kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path
+    ) -> JobResult:
+        """Raises JobError."""
+        ...
 
 
 class Compute:

@@ -32,12 +32,12 @@ from orbitrain.roles import RegionServices
 from orbitrain.routes import PlanRoutes
 from orbitrain.runtime import clock as clocks
 from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock, ClockError, ClockFile
-from orbitrain.runtime.compute import Compute
+from orbitrain.runtime.compute import Compute, Jobs
 from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
 from orbitrain.runtime.congestion import flows_here
 from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.driver import Driver
-from orbitrain.runtime.inbox import Inbox, Jobs
+from orbitrain.runtime.inbox import Inbox
 from orbitrain.runtime.operator import OperatorDesk
 from orbitrain.runtime.outlook import RealLinks
 from orbitrain.runtime.plans import PlanShelf
@@ -224,6 +224,11 @@ def load_plans(config: NodeConfig, path: Path) -> tuple[ContactPlan, ContactPlan
             f"not {truth.epoch}"
         )
     return plan, truth
+
+
+def time_at_rest(config: NodeConfig, epoch: str, committed_ns: int) -> int:
+    """Scenario time of a node that does not run: with a run it stands still."""
+    return committed_ns if config.clock else max(committed_ns, Clock(Anchor.of_epoch(epoch)).now_ns())
 
 
 def _preload(config: NodeConfig, folder: Path, blobs: BlobStore) -> list[str]:

@@ -34,8 +34,8 @@ from orbitrain.machine import (
 )
 from orbitrain.protocols.bundles import ROLE as BUNDLES
 from orbitrain.runtime.clock import SECOND_NS, Clock
+from orbitrain.runtime.compute import Jobs
 from orbitrain.runtime.contacts import Contacts, Times
-from orbitrain.runtime.inbox import Jobs
 from orbitrain.runtime.outlook import RealLinks
 from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.real_contacts import RealContacts
@@ -80,7 +80,7 @@ class Driver:
         self._written.set()
         self._plans = plans
         self._journal, self.blobs = stores
-        self._runs = jobs
+        self._runner = jobs
         self._disk = disk
         self._inbox: list[Arrival] = []
         self._news = asyncio.Event()
@@ -378,7 +378,7 @@ class Driver:
         item: JobDone | JobFailed
         try:
             inputs = {name: self.blobs.path(digest) for name, digest in job.objects.items()}
-            done: JobResult = await self._runs.run(job.kind, job.params, inputs, folder)
+            done: JobResult = await self._runner.run(job.kind, job.params, inputs, folder)
             outputs = {name: await self._adopt(path) for name, path in sorted(done.outputs.items())}
             item = JobDone(job.job, done.result, outputs)
             self.telemetry.job(job.kind, done.seconds)

@@ -10,20 +10,12 @@ import shutil
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.protocols.bundles import INBOX_JOB
-
-
-class Jobs(Protocol):
-    """Whatever runs a node's jobs."""
-
-    async def run(
-        self, kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path
-    ) -> JobResult:
-        """Raises JobError."""
-        ...
+from orbitrain.runtime.compute import Jobs
+from orbitrain.transport.store.folders import sync_folder
 
 
 class Inbox:
@@ -77,11 +69,7 @@ def put(folder: Path, origin: str, name: str, source: Path) -> Path:
     finally:
         fresh.unlink(missing_ok=True)
     for each in (place, folder, folder.parent):  # the first file of all also made these
-        descriptor = os.open(each, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(each)
     return target
 
 

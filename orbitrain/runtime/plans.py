@@ -22,6 +22,7 @@ from orbitrain.contacts.contact import PlanError
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.updates import replaces
 from orbitrain.machine import NEVER_NS, Severity
+from orbitrain.transport.store.folders import sync_folder
 
 WAITING_MAX = 16
 """Updates that wait for their instant: an uplink a day for a fortnight; each is held in memory."""
@@ -154,8 +155,8 @@ class PlanShelf:
     def publish(self, draft: Path, plan: ContactPlan, at_ns: int) -> None:
         """Give a draft its name, durably. What is older than the plan believed goes."""
         draft.rename(self._folder / f"{plan.revision:019d}-{at_ns:019d}.plan")
-        _sync_folder(self._folder)
-        _sync_folder(self._folder.parent)  # the first one also made the folder
+        sync_folder(self._folder)
+        sync_folder(self._folder.parent)  # the first one also made the folder
         for revision, _, path in self._stored():
             if revision < self.plan.revision:
                 with contextlib.suppress(OSError):
@@ -185,11 +186,3 @@ class PlanShelf:
                 self.plan = update.plan
                 taken.append((update.at_ns, update.plan))
         return taken
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -57,11 +57,11 @@ class FileDesk:
 
     def admit(self, order: wire.SendOrder, size: int) -> None:
         """Raises Refusal for an order that cannot be taken, StorageFull and ObjectTooLarge for a size."""
-        self._take_orders()
+        self._refuse_at_the_end()
         self._order(order)
         self._driver.blobs.check_whole(size)
 
-    def _take_orders(self) -> None:
+    def _refuse_at_the_end(self) -> None:
         if self._driver.draining:  # no step would come
             raise Refusal("the node takes nothing more: it is ending")
 
@@ -79,7 +79,7 @@ class FileDesk:
         order, driver = self._order(asked), self._driver
         # Nothing names the object yet: it must not be collected before the command does.
         digest: Digest = await asyncio.to_thread(driver.blobs.adopt, path)
-        self._take_orders()
+        self._refuse_at_the_end()
         command = _command(order, asked.token, digest, driver.blobs.size(digest))
         return _reply(await driver.command(ROLE, command))
 

@@ -102,9 +102,8 @@ class Intake:
                 if chunk.object != name or chunk.source != source:
                     raise _broken("a stream carries one object of one source")
                 rest.reading()
-                await asyncio.sleep(
-                    0
-                )  # gRPC is asked for the next chunk, and reads it while this one is taken
+                # gRPC is asked for the next chunk, and reads it while this one is taken.
+                await asyncio.sleep(0)
                 damaged = self._take(chunk)
                 if not self._incoming.missing:
                     await self._publish()

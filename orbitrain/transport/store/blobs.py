@@ -30,6 +30,7 @@ from orbitrain.machine import Digest
 from orbitrain.transport.expected import LINGER_NS, Expected
 from orbitrain.transport.objects import Range
 from orbitrain.transport.store.errors import ObjectTooLarge, StorageFull, StoreError
+from orbitrain.transport.store.folders import sync_folder
 from orbitrain.transport.store.incoming import Incoming, raise_full, sha256_of
 from orbitrain.transport.store.ledger import Ledger, Part
 from orbitrain.transport.store.lock import Lock
@@ -58,14 +59,6 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def is_digest(text: str) -> bool:
     """Whether `text` is 64 lower-case hexadecimal digits."""
     return _DIGEST.fullmatch(text) is not None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class BlobStore:
@@ -392,7 +385,7 @@ class BlobStore:
         """See `Shelf`."""
         name = incoming.path.name
         if not incoming.committed:
-            _sync_folder(self._arriving)
+            sync_folder(self._arriving)
         self._ledger.claim(Part(name, incoming.digest, incoming.size, self._owners.get(name, ""), held))
 
     def publish(self, path: Path, digest: Digest, size: int) -> None:
@@ -404,9 +397,9 @@ class BlobStore:
             target = self._path(digest)
             with suppress(FileExistsError):
                 target.parent.mkdir()
-                _sync_folder(self._objects)
+                sync_folder(self._objects)
             path.rename(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             self._sizes[digest] = size
             self._total_bytes += size
 

@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbitrain.learning.model_file import DTYPES, ModelFile, ModelWriter, Spec, check_same
-from orbitrain.learning.tensors import MAX_HEADER_BYTES, TensorError, encode_tensors, read_tensors
+from orbitrain.learning.model_file import DTYPES, ModelFile, ModelWriter
+from orbitrain.learning.tensors import (
+    MAX_HEADER_BYTES,
+    Spec,
+    TensorError,
+    check_same,
+    encode_tensors,
+    read_tensors,
+)
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=0, max_size=8)
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
