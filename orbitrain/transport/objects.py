@@ -145,6 +145,8 @@ class Sending:
         self.window_bytes = window_bytes
         """Bytes in the air at most; it may change."""
         self._answered = 0
+        self._kept = RangeSet()
+        """What the receiver has said to keep."""
         self.sent_bytes = 0
         """Bytes given to the link, repeats included."""
 
@@ -183,9 +185,14 @@ class Sending:
             raise ValueError(f"{total_bytes} bytes of {self.sent_bytes} are said to have come")
         self._answered = total_bytes
         for start, end in damaged:
-            self._left.appendleft((start, end))
+            self._left.extendleft(reversed(self._kept.missing(start, end)))
 
     def committed(self, ranges: Iterable[Range]) -> None:
         """The receiver keeps these, whoever sent them: they need not be sent any more."""
-        held = RangeSet(ranges)
-        self._left = deque(gap for start, end in self._left for gap in held.missing(start, end))
+        for start, end in ranges:
+            self._kept.add(start, end)
+        self._strike()
+
+    def _strike(self) -> None:
+        """Nothing is left of what the receiver keeps."""
+        self._left = deque(gap for start, end in self._left for gap in self._kept.missing(start, end))

@@ -47,7 +47,8 @@ class Stripes:
         self._left = deque((start, end) for start, end in missing if start < end)
         self._pace = pace
         self._stripes: list[Stripe] = []
-        self._kept = RangeSet()
+        self.kept = RangeSet()
+        """What the receiver has said to any flow to keep."""
         self.stopped = False
         """Nothing more is to be sent, by any of them."""
 
@@ -83,7 +84,7 @@ class Stripes:
         if stripe.heard or stripe not in self._stripes:
             return False
         self._stripes.remove(stripe)
-        again = [gap for start, end in stripe.dealt for gap in self._kept.missing(start, end)]
+        again = [gap for start, end in stripe.dealt for gap in self.kept.missing(start, end)]
         self._left.extendleft(reversed(again))
         return True
 
@@ -104,10 +105,10 @@ class Stripes:
     def strike(self, held: Iterable[Range]) -> None:
         """The receiver keeps these: no flow needs to send them."""
         for start, end in held:
-            self._kept.add(start, end)
-        self._left = deque(gap for start, end in self._left for gap in self._kept.missing(start, end))
+            self.kept.add(start, end)
+        self._left = deque(gap for start, end in self._left for gap in self.kept.missing(start, end))
         for stripe in self._stripes:
-            stripe.strike(self._kept)
+            stripe.strike()
 
 
 class Stripe(Sending):
@@ -116,6 +117,7 @@ class Stripe(Sending):
     def __init__(self, stripes: Stripes, first: Range, window_bytes: int) -> None:
         super().__init__([first], window_bytes)
         self._stripes = stripes
+        self._kept = stripes.kept
         self.heard = False
         """The receiver has answered."""
         self.dealt: list[Range] = [first]
@@ -147,7 +149,7 @@ class Stripe(Sending):
         if held:
             self._stripes.strike(held)
 
-    def strike(self, kept: Iterable[Range]) -> None:
+    def strike(self) -> None:
         """See `Stripes.strike`."""
         if self._left:
-            super().committed(kept)
+            self._strike()

@@ -231,3 +231,12 @@ def test_a_window_may_change_in_mid_way() -> None:
     sending.window_bytes = 250
     assert sending.next(100) == (100, 200)
     assert sending.next(100) is None
+
+
+def test_a_chunk_that_came_damaged_is_not_sent_again_if_its_bytes_are_kept_by_now() -> None:
+    """Another sender may have brought them."""
+    sending = Sending([(0, 40)], 100)
+    assert sending.next(10) == (0, 10)
+    sending.committed([(0, 6)])
+    sending.answered(10, [(0, 10)])
+    assert [sending.next(10), sending.next(10)] == [(6, 10), (10, 20)]

@@ -25,6 +25,7 @@ from orbitrain.transport.store import (
 from orbitrain.transport.store import blobs as blobs_module
 from orbitrain.transport.store import incoming as incoming_module
 from orbitrain.transport.store.blobs import PARTIAL_MAX
+from orbitrain.transport.store.folders import sync_folder
 from orbitrain.transport.store.ledger import Ledger, packed, unpacked
 
 
@@ -497,13 +498,12 @@ class Reaper:
         patched.setattr(incoming_module.os, "pwrite", self.pwrite)
         patched.setattr(incoming_module.os, "fdatasync", self.step(os.fdatasync))
         patched.setattr(incoming_module.os, "fsync", self.step(os.fsync))
-        patched.setattr(blobs_module, "_sync_folder", self.step(_sync_folder))
+        patched.setattr(blobs_module, "sync_folder", self.step(sync_folder))
         patched.setattr(store._ledger, "claim", self.step(store._ledger.claim))
         patched.setattr(store._ledger, "drop", self.step(store._ledger.drop))
 
 
 _pwrite = os.pwrite
-_sync_folder = blobs_module._sync_folder
 
 
 def receive(store: BlobStore, rng: random.Random) -> None:

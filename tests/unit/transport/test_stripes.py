@@ -78,6 +78,16 @@ def test_others_take_over_from_a_flow_that_was_never_answered_but_not_what_is_ke
     assert not stripes.shut(other)  # only the receiver knows what it has
 
 
+def test_what_came_damaged_over_one_flow_is_not_sent_again_if_another_has_brought_it() -> None:
+    stripes = Stripes([(0, 60)], Pace(10, 20))
+    one, other = opened(stripes, 2)
+    assert (one.next(10), other.next(10)) == ((0, 10), (10, 20))
+    other.answered(10)
+    other.committed([(0, 20)])
+    one.answered(10, [(0, 10)])
+    assert [one.next(10), one.next(10)] == [(20, 30), (30, 40)]
+
+
 SIZE, PACE, COMMIT = 600, Pace(25, 60), 50
 
 
