@@ -68,7 +68,7 @@ class Cell:
     """`burst`: the mean run of losses in packets, 1 for losses of their own. `cuts`: the share of contacts
     that end early, somewhere from a fifth to nine tenths of their length. `limit_s`: of the whole, from the
     first contact on. `early_s`: so long before it transfers are asked for. `clock_rate`: seconds of the plan
-    that pass in one of the host."""
+    that pass in one of the host. `warm_s`: wall seconds of link before the first contact."""
 
     contact_s: float
     gap_s: float
@@ -83,11 +83,12 @@ class Cell:
     limit_s: float
     early_s: float
     clock_rate: float
+    warm_s: float = 0.0
 
     @property
     def lead_s(self) -> float:
         """Seconds of the plan before the first contact."""
-        return LEAD_S * self.clock_rate
+        return (LEAD_S + self.warm_s) * self.clock_rate
 
     @property
     def title(self) -> str:
@@ -108,7 +109,8 @@ class Cell:
         while start_s < self.lead_s + self.limit_s:
             cut, share = drawn.random() < self.cuts, drawn.uniform(0.2, 0.9)
             length_s = self.contact_s * (share if true and cut else 1.0)
-            yield round(start_s * SECOND_NS), round((start_s + length_s) * SECOND_NS)
+            warm_s = self.warm_s * self.clock_rate if start_s == self.lead_s else 0.0
+            yield round((start_s - warm_s) * SECOND_NS), round((start_s + length_s) * SECOND_NS)
             start_s += self.contact_s + self.gap_s
 
     def plan(self, pairs: Sequence[tuple[str, str]], *, true: bool) -> ContactPlan:
@@ -132,8 +134,11 @@ class Cell:
 
     def volume_bytes(self, seconds: float) -> float:
         """What the link could carry from the first contact's start on, at L2."""
-        until_ns = round((self.lead_s + seconds) * SECOND_NS)
-        up_ns = sum(max(0, min(end_ns, until_ns) - start_ns) for start_ns, end_ns in self.windows(true=True))
+        zero_ns, until_ns = round(self.lead_s * SECOND_NS), round((self.lead_s + seconds) * SECOND_NS)
+        up_ns = sum(
+            max(0, min(end_ns, until_ns) - max(start_ns, zero_ns))
+            for start_ns, end_ns in self.windows(true=True)
+        )
         return up_ns / SECOND_NS * self.rate_bps / 8
 
 
@@ -217,16 +222,21 @@ async def measured(
             own = folder / name
             own.mkdir()
             ends = [Node(end, emulator.namespaces[end], places[end]["address"]) for end in pair]
-            place = Place(own, file, cell.size, *ends, believed, clock, ANY_ADDRESSES)
+            place = Place(own, file, cell.size, *ends, believed, clock, ANY_ADDRESSES, cell.rate_bps)
             course = Course(name, systems[name](), place, sha256)
             courses.append(course)
             await _tried(course, partial(course.system.prepare, place))
         await asyncio.sleep(SETTLE_S)
         anchor_ns = unix_ns() + SECOND_NS // 2
         ClockFile(anchor_ns, 0, cell.clock_rate, 0).write(clock)
-        zero_ns = monotonic_ns() + anchor_ns - unix_ns() + round(LEAD_S * SECOND_NS)
-        early_ns = round(cell.early_s * SECOND_NS)
-        await asyncio.sleep(max(0.0, (zero_ns - early_ns - monotonic_ns()) / SECOND_NS))
+        up_ns = monotonic_ns() + anchor_ns - unix_ns() + round(LEAD_S * SECOND_NS)
+        zero_ns = up_ns + round(cell.warm_s * SECOND_NS)
+        if cell.warm_s:
+            await _until(up_ns)
+            await asyncio.gather(
+                *(_tried(one, one.system.greet) for one in courses if one.system.warm_s and not one.failed)
+            )
+        await _until(zero_ns - round(cell.early_s * SECOND_NS))
         await _run(cell, courses, zero_ns)
     finally:
         for course in courses:
@@ -252,6 +262,10 @@ async def _run(cell: Cell, courses: Sequence[Course], zero_ns: int) -> None:
             break
         await asyncio.sleep(LOOK_S)
     await starting
+
+
+async def _until(due_ns: int) -> None:
+    await asyncio.sleep(max(0.0, (due_ns - monotonic_ns()) / SECOND_NS))
 
 
 async def _tried(course: Course, doing: Callable[[], None]) -> None:
@@ -380,6 +394,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
             limit_s=options.limit_s,
             early_s=min(options.early_s, LEAD_S),
             clock_rate=options.clock_rate,
+            warm_s=max(SYSTEMS[name]().warm_s for name in options.systems),
         )
 
 

@@ -1,7 +1,6 @@
 """What else moves a file over a link that comes and goes, behind one small interface (`system.System`).
 
-`SYSTEMS` names them all; a further one, such as a federated learning framework that moves its model, is a
-class of its own module and a line here.
+`SYSTEMS` names them all; a further one is a class of its own module and a line here.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import Final
 
 from bench.peers.daemons import Daemons
 from bench.peers.files import Curl, Rsync
+from bench.peers.flower import FlowerRound
 from bench.peers.grpc_stream import GrpcStream
 from bench.peers.system import System
 
@@ -21,5 +21,7 @@ SYSTEMS: Final[dict[str, Callable[[], System]]] = {
     "grpc": GrpcStream,
     "curl": Curl,
     "rsync": Rsync,
+    "flower": lambda: FlowerRound(False),
+    "flower-tuned": lambda: FlowerRound(True),
 }
 """What makes one, by the name that options and tables have for it."""

@@ -34,6 +34,8 @@ COUNTED: Final = ("contact_started", "contact_ended", "letter_delivered", "lette
 class Daemons:
     """`flows`: connections at once; 0: as the nodes' congestion control needs."""
 
+    warm_s = 0.0
+
     def __init__(self, flows: int = 0) -> None:
         self._flows = flows
         self._sockets: Path | None = None
@@ -71,6 +73,9 @@ class Daemons:
             if time.monotonic() > limit:
                 raise OSError("the daemons are not ready")
             time.sleep(LOOK_S)
+
+    def greet(self) -> None:
+        """They find each other in the contact."""
 
     def start(self) -> None:
         """What `orbitrain send` asks of the node, without the time in which a command starts."""

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from bench.peers.system import Place, Programs, lacking, number_in, python
+from bench.peers.system import Copier, Place, lacking, python
 
 HTTP_PORT: Final = 8_080
 SSH_PORT: Final = 2_222
@@ -25,16 +25,14 @@ AGAIN_S: Final = 0.5
 _PRIVSEP: Final = Path("/run/sshd")
 
 
-class Curl:
+class Curl(Copier):
     """The receiver fetches: `curl -C -` goes on where the file ends."""
 
     def obstacle(self) -> str:
         return lacking("curl", "sh")
 
     def prepare(self, place: Place) -> None:
-        self._place = place
-        self._programs = Programs(place.folder / "log")
-        self._received, self._count = place.folder / "received", place.folder / "count"
+        self._at(place)
         command = python("bench.peers.range_server")
         self._programs.start(place.source, *command, place.source.address, HTTP_PORT, place.file, self._count)
         self._programs.listening(place.source, HTTP_PORT)
@@ -47,20 +45,8 @@ class Curl:
         loop = f"cd '{self._place.folder}' && until {fetch}; do sleep {AGAIN_S}; done; touch done"
         self._programs.start(self._place.destination, "sh", "-c", loop)
 
-    def is_complete(self) -> bool:
-        return (self._place.folder / "done").exists()
 
-    def received(self) -> Path:
-        return self._received
-
-    def sent_bytes(self) -> int | None:
-        return number_in(self._count)
-
-    def stop(self) -> None:
-        self._programs.stop()
-
-
-class Rsync:
+class Rsync(Copier):
     """The sender pushes: `rsync --partial` over ssh, to an sshd of its own with throwaway keys.
 
     In place, as the receiver's end of a connection that has gone keeps what has come to itself for minutes.
@@ -73,9 +59,7 @@ class Rsync:
         return lacking("rsync", "ssh", "sshd", "ssh-keygen", "sh")
 
     def prepare(self, place: Place) -> None:
-        self._place = place
-        self._programs = Programs(place.folder / "log")
-        self._received, self._count = place.folder / "received", place.folder / "count"
+        self._at(place)
         folder = place.folder
         for name in ("host", "user"):
             subprocess.run(
@@ -116,20 +100,11 @@ class Rsync:
             f"rsync --partial --inplace --timeout={STILL_S} -e '{ssh}' {place.file} "
             f"{getpass.getuser()}@{place.destination.address}:{self._received}"
         )
-        loop = f"until {push}; do sleep {AGAIN_S}; done; touch {place.folder / 'done'}"
+        loop = f"until {push}; do sleep {AGAIN_S}; done; touch {self._done}"
         self._programs.start(place.source, "sh", "-c", loop)
 
-    def is_complete(self) -> bool:
-        return (self._place.folder / "done").exists()
-
-    def received(self) -> Path:
-        return self._received
-
-    def sent_bytes(self) -> int | None:
-        return number_in(self._count)
-
     def stop(self) -> None:
-        self._programs.stop()
+        super().stop()
         if self._made_privsep:
             self._made_privsep = False
             shutil.rmtree(_PRIVSEP, ignore_errors=True)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import grpc
 
-from bench.peers.system import Place, Programs, lacking, number_in, python
+from bench.peers.system import Copier, Place, lacking, python
 
 PORT: Final = 50_051
 METHOD: Final = "bench.Files", "Put"
@@ -25,15 +25,14 @@ CHUNK_BYTES: Final = 256 * 1024
 AGAIN_S: Final = 1.0
 
 
-class GrpcStream:
+class GrpcStream(Copier):
     def obstacle(self) -> str:
         return lacking()
 
     def prepare(self, place: Place) -> None:
-        self._place = place
-        self._programs = Programs(place.folder / "log")
+        self._at(place)
+        self._done = self._received
         self._address = f"{place.destination.address}:{PORT}"
-        self._received, self._count = place.folder / "received", place.folder / "count"
         command = python("bench.peers.grpc_stream")
         self._programs.start(place.destination, *command, "serve", self._address, self._received)
         self._programs.listening(place.destination, PORT)
@@ -43,18 +42,6 @@ class GrpcStream:
         self._programs.start(
             self._place.source, *command, "send", self._address, self._place.file, self._count
         )
-
-    def is_complete(self) -> bool:
-        return self._received.exists()
-
-    def received(self) -> Path:
-        return self._received
-
-    def sent_bytes(self) -> int | None:
-        return number_in(self._count)
-
-    def stop(self) -> None:
-        self._programs.stop()
 
 
 def serve(address: str, file: Path) -> None:

@@ -41,7 +41,7 @@ class Place:
     """What a system is given: the file, the two ends, and a folder of its own.
 
     `plan` is what its nodes may believe of the link, `clock` the scenario's time (`ClockFile`), `network` the
-    one that both addresses are of.
+    one that both addresses are of, `rate_bps` the link's at L2.
     """
 
     folder: Path
@@ -52,10 +52,14 @@ class Place:
     plan: Path
     clock: Path
     network: str
+    rate_bps: int
 
 
 class System(Protocol):
     """Used once. `stop` is called in any case, and may be called twice."""
+
+    warm_s: float
+    """Wall seconds of link that it wants before the first contact, to greet its peer; 0: none."""
 
     def obstacle(self) -> str:
         """Why it cannot be run on this host; empty: it can."""
@@ -63,6 +67,10 @@ class System(Protocol):
 
     def prepare(self, place: Place) -> None:
         """Before time runs: servers listen, keys and files lie where they must. Raises OSError."""
+        ...
+
+    def greet(self) -> None:
+        """In the `warm_s` of link before the first contact. Raises OSError."""
         ...
 
     def start(self) -> None:
@@ -84,6 +92,43 @@ class System(Protocol):
     def stop(self) -> None:
         """End all that it has started."""
         ...
+
+
+class Copier:
+    """What is common to programs that copy a file and know nothing of contacts.
+
+    `_done` is there when the file is said to be; `_count` has the bytes that its sender has handed to TCP.
+    """
+
+    warm_s = 0.0
+    _programs: Programs
+    _place: Place
+    _received: Path
+    _done: Path
+    _count: Path
+
+    def _at(self, place: Place) -> Place:
+        self._place = place
+        self._programs = Programs(place.folder / "log")
+        self._received, self._done, self._count = (
+            place.folder / name for name in ("received", "done", "count")
+        )
+        return place
+
+    def greet(self) -> None:
+        """There is nobody to be known by."""
+
+    def is_complete(self) -> bool:
+        return self._done.exists()
+
+    def received(self) -> Path:
+        return self._received
+
+    def sent_bytes(self) -> int | None:
+        return _number_in(self._count)
+
+    def stop(self) -> None:
+        self._programs.stop()
 
 
 @dataclass
@@ -165,7 +210,7 @@ def python(module: str) -> list[str]:
     return [sys.executable, "-m", module]
 
 
-def number_in(file: Path) -> int | None:
+def _number_in(file: Path) -> int | None:
     """What a program has counted so far."""
     try:
         return int(file.read_text())

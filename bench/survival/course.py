@@ -117,7 +117,7 @@ def run(peer: Peer, case: Case, stop: threading.Event, keep: Path | None = None)
     try:
         link = Emulated(tag, folder, Shape(rate_bps=case.rate_bps, outage_s=case.outage_s))
         stage = Stage(link, processes, folder, case.update_bytes, case.clock_s)
-        return _Course(peer, case, stage, stop).run()
+        return _Course(peer, case, stage, link, stop).run()
     except Refused as error:
         return Cell(peer.name, case.key, "lost", f"{error}", update_bytes=case.update_bytes)
     except (NotSo, RuntimeError, OSError, subprocess.SubprocessError) as error:
@@ -137,8 +137,8 @@ def run(peer: Peer, case: Case, stop: threading.Event, keep: Path | None = None)
 class _Course:
     """Of one case."""
 
-    def __init__(self, peer: Peer, case: Case, stage: Stage, stop: threading.Event) -> None:
-        self._peer, self._case, self._stage, self._stop = peer, case, stage, stop
+    def __init__(self, peer: Peer, case: Case, stage: Stage, link: Emulated, stop: threading.Event) -> None:
+        self._peer, self._case, self._stage, self._link, self._stop = peer, case, stage, link, stop
         self._ends = {SERVER: 0, CLIENT: 0}
         self._revive_s: dict[str, float] = {}
         self._said: list[str] = []
@@ -146,7 +146,7 @@ class _Course:
         self._memory_due_s = 0.0
 
     def run(self) -> Cell:
-        case, link = self._case, self._stage.link
+        case, link = self._case, self._link
         self._peer.start(self._stage)
         ready_s, before = self._await_ready()
         if ready_s is None:
@@ -204,7 +204,7 @@ class _Course:
                 raise NotSo("the push had ended before it was to be disturbed")
             time.sleep(_LOOK_S)
         if case.outage_s:
-            return stage.link.begin_outage()[1]
+            return self._link.begin_outage()[1]
         stage.processes.kill(self._peer.daemon(case.kill))
         time.sleep(case.down_s)
         self._peer.restart(stage, case.kill)
@@ -213,9 +213,9 @@ class _Course:
     def _await_ready(self) -> tuple[float | None, Count]:
         """(when the sender had the update, the counters just before), or (None, ...)."""
         until_s = time.monotonic() + START_S
-        before = self._stage.link.count()
+        before = self._link.count()
         while time.monotonic() < until_s:
-            count = self._stage.link.count()
+            count = self._link.count()
             if (mark := self._stage.mark(READY)) is not None:
                 return mark["s"], before
             before = count

@@ -129,6 +129,10 @@ class Flower:
             chunk_bytes = min(_CHUNK_BYTES, stage.link.shape.rate_bps * _CHUNK_S // 8)
             made["FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE"] = str(chunk_bytes)
             made["FLWR_PRIVATE_MAX_CONCURRENT_OBJ_PUSHES"] = "1"
+        if stage.file is not None:
+            made["ORBITRAIN_BENCH_FILE"] = str(stage.file)
+        if stage.go is not None:
+            made["ORBITRAIN_BENCH_GO"] = str(stage.go)
         if node == CLIENT and stage.client_clock_s:
             made |= shifted_clock(stage.folder, stage.client_clock_s)
         return made

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from bench.survival.link import Emulated
+from bench.survival.link import Shape
 from bench.survival.processes import Processes
 
 MARKS: Final = "ORBITRAIN_BENCH_MARKS"
@@ -15,6 +15,18 @@ MARKS: Final = "ORBITRAIN_BENCH_MARKS"
 
 READY, HELD, LOST = "ready", "held", "lost"
 """Marks: the sender has the update in its hands; the receiver has it, whole; it was told it never will."""
+
+
+class Link(Protocol):
+    """What a peer knows of the link between `SERVER` and `CLIENT`."""
+
+    shape: Shape
+
+    def address(self, node: str) -> str:
+        """Where the other one reaches it."""
+
+    def inside(self, node: str) -> list[str]:
+        """What a command begins with to run in the node's namespace."""
 
 
 class Refused(Exception):
@@ -25,12 +37,16 @@ class Refused(Exception):
 class Stage:
     """Where a peer plays: the link is up, nothing else is there."""
 
-    link: Emulated
+    link: Link
     processes: Processes
     folder: Path
     update_bytes: int
     client_clock_s: int = 0
     """How far the client's clock is ahead of the server's."""
+    file: Path | None = None
+    """What the update is; None: bytes of the bench's own."""
+    go: Path | None = None
+    """The client holds the update back until this is there."""
 
     def mark(self, name: str) -> dict[str, Any] | None:
         """{"s": monotonic seconds, "text": ...}, once it is there."""
