@@ -20,10 +20,10 @@ from orbitrain.contacts.builder import build_plan
 from orbitrain.contacts.elements import Shell, satellites_of
 from orbitrain.contacts.geometry import Site
 from orbitrain.contacts.network import Duplex, Network, Region
-from orbitrain.core import Job
 from orbitrain.protocols import fedmeld
 from orbitrain.roles import RegionServices, fedmeld_machines
 from orbitrain.sim import Settings, Simulation
+from orbitrain.step import Job
 
 SECOND_NS = 1_000_000_000
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,12 +11,12 @@ import json
 import logging
 from pathlib import Path
 
-from orbitrain.core import Event
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import Digest, Severity
 from orbitrain.results import Progress
 from orbitrain.runtime.clock import Clock
 from orbitrain.runtime.daemon import Duty, Node
+from orbitrain.step import Event
 from orbitrain.transport.rpc import LinkDown, OperatorClient, PeerRefused
 from orbitrain.transport.store.archive import Archive
 from orbitrain.transport.store.errors import PageRejected, StorageFull

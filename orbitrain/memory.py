@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from orbitrain.core import DeadLetter, Durable, Event, Job, Step
 from orbitrain.machine import Digest
 from orbitrain.mailbox import Identity, Letter, Mark
+from orbitrain.step import DeadLetter, Durable, Event, Job, Step
 from orbitrain.transport.expected import Expectations
 
 

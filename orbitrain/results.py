@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from orbitrain.contacts.contact import LINK_CLASSES
-from orbitrain.core import Event
 from orbitrain.machine import Digest
+from orbitrain.step import Event
 
 UPDATE_ENDS = (
     "aggregated",

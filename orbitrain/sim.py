@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.updates import replaces
-from orbitrain.core import Arrival, Core, Event, Job
+from orbitrain.core import Core
 from orbitrain.flights import (
     Load,
     Passage,
@@ -58,6 +58,7 @@ from orbitrain.mailbox import (
 )
 from orbitrain.memory import MemoryJournal, Shelf
 from orbitrain.results import Entry
+from orbitrain.step import Arrival, Event, Job
 from orbitrain.transport.expected import Expected
 
 RETRY_NS = 1_000_000_000

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from orbitrain.contacts.plan import ContactPlan
-from orbitrain.core import Event
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import Digest
 from orbitrain.planning import fedmeld_params, task_params
@@ -21,6 +20,7 @@ from orbitrain.runtime.compute import BlockingCompute
 from orbitrain.runtime.engine import WorkerEngine
 from orbitrain.scenario import SECOND_NS, Scenario, ScenarioError
 from orbitrain.sim import Settings, Simulation
+from orbitrain.step import Event
 from orbitrain.transport.store.blobs import BlobStore
 
 

@@ -97,6 +97,7 @@ PURE = (
     "orbitrain/transfers",
     "orbitrain/transport/expected",
     "orbitrain/core",
+    "orbitrain/step",
     "orbitrain/protocols",
     "orbitrain/contacts",
     "orbitrain/sim",

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orbitrain.contacts.plan import Window
-from orbitrain.core import Arrival
 from orbitrain.flights import window_at
 from orbitrain.machine import NEVER_NS, ContactEnded, ContactStarted, Severity
 from orbitrain.runtime.letters import RETRY_S
 from orbitrain.runtime.modelled import ModelledTransfers, Peer
+from orbitrain.step import Arrival
 from orbitrain.transport.rpc import LinkClient, LinkDown, PeerRefused
 from orbitrain.v1 import link_pb2 as wire
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 from orbitrain.contacts.plan import ContactPlan
-from orbitrain.core import Arrival, Core, Event, Job, Step
+from orbitrain.core import Core
 from orbitrain.flights import believed_end_ns
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.machine import (
@@ -41,6 +41,7 @@ from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.real_contacts import RealContacts
 from orbitrain.runtime.reception import Reception
 from orbitrain.runtime.telemetry import Telemetry
+from orbitrain.step import Arrival, Event, Job, Step
 from orbitrain.transfers import incoming, listed, outgoing
 from orbitrain.transport.store.blobs import BlobStore
 from orbitrain.transport.store.journal import Journal

@@ -7,9 +7,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from orbitrain.core import Job
 from orbitrain.machine import Digest
 from orbitrain.runtime.compute import BlockingCompute
+from orbitrain.step import Job
 from orbitrain.transport.store.blobs import BlobStore
 
 

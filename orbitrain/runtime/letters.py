@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from orbitrain.core import Arrival, Core
+from orbitrain.core import Core
 from orbitrain.mailbox import ENVELOPE_BYTES, Letter, Outcome, settle
 from orbitrain.runtime.reception import OUTCOMES
+from orbitrain.step import Arrival
 from orbitrain.transport.rpc import Parcel
 from orbitrain.v1 import link_pb2 as wire
 

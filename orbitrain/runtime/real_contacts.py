@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from orbitrain.contacts.plan import Window
-from orbitrain.core import Arrival
 from orbitrain.machine import NEVER_NS, ContactEnded, ContactStarted, Severity
 from orbitrain.runtime.clock import SECOND_NS, wall_s
 from orbitrain.runtime.clock_watch import ClockWatch
@@ -26,6 +25,7 @@ from orbitrain.runtime.letters import RETRY_S
 from orbitrain.runtime.outlook import Outlook, RealLinks
 from orbitrain.runtime.pulse import Pulse
 from orbitrain.runtime.transfers import PING_BYTES, REFUSED_S, Peer, Transfers
+from orbitrain.step import Arrival
 from orbitrain.transport.rpc import Flows, LinkClient, LinkDown, PeerRefused, answers
 from orbitrain.v1 import link_pb2 as wire
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orbitrain.contacts.contact import Contact
-from orbitrain.core import Arrival, Step
 from orbitrain.machine import Delivered, RemoteProtocolError, Severity
 from orbitrain.mailbox import Mark, Outcome
 from orbitrain.runtime.clock import SECOND_NS
+from orbitrain.step import Arrival, Step
 from orbitrain.v1 import link_pb2 as wire
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orbitrain.contacts.plan import ContactPlan
-from orbitrain.core import Arrival, Core, Event
+from orbitrain.core import Core
 from orbitrain.machine import NEVER_NS, CommandReceived, Digest
 from orbitrain.protocols.bundles import COMMAND, ROLE, Custodian, Order, OrderError, order_of
+from orbitrain.step import Arrival, Event
 from orbitrain.transport.rpc import Refusal
 from orbitrain.transport.store.blobs import BlobStore
 from orbitrain.transport.store.journal import Journal

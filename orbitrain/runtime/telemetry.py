@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from orbitrain.core import Event
 from orbitrain.machine import Severity
+from orbitrain.step import Event
 
 _STATM = Path("/proc/self/statm")
 

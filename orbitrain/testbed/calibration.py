@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orbitrain.core import Step
 from orbitrain.machine import Digest
 from orbitrain.protocols.fedmeld import Region
 from orbitrain.roles import RegionServices
 from orbitrain.runtime.clock import SECOND_NS, wall_s
+from orbitrain.step import Step
 from orbitrain.transport.rpc import LinkClient, LinkServer
 from orbitrain.transport.store.blobs import BlobStore
 from orbitrain.transport.store.journal import Journal

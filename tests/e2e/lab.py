@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orbitrain.core import Event
 from orbitrain.machine import Severity
 from orbitrain.results import Entry
 from orbitrain.runtime.clock import SECOND_NS, ClockFile
 from orbitrain.scenario import Scenario, load_scenario
+from orbitrain.step import Event
 
 HERE = Path(__file__).resolve().parent
 COMMAND = Path(sys.executable).with_name("orbitrain")

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
-from orbitrain.core import Job
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import CommandReceived, Digest, Lane, Machine
 from orbitrain.protocols.bundles import COMMAND, ROLE, Custodian, Order, bundles_held
 from orbitrain.routes import PlanRoutes
 from orbitrain.sim import CrashPoint, Settings, Simulation
+from orbitrain.step import Job
 
 S = 1_000_000_000
 NAMES = ("a", "b", "c", "d", "e")

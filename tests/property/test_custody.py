@@ -14,10 +14,11 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbitrain.core import Arrival, Core
+from orbitrain.core import Core
 from orbitrain.machine import NEVER_NS, Action, Delivered, Input, Lane, RemoteProtocolError
 from orbitrain.memory import MemoryJournal
 from orbitrain.runtime.reception import Reception
+from orbitrain.step import Arrival
 from orbitrain.transport.rpc.custody import compressed, expanded
 from orbitrain.v1 import fedmeld_pb2, link_pb2
 

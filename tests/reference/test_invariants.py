@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orbitrain.core import Job
 from orbitrain.machine import Digest
 from orbitrain.results import aggregates
+from orbitrain.step import Job
 from tests.reference.meld import meld
 from tests.trace.world import SECOND_NS, params_of, plan_of, ring, rotation, world
 

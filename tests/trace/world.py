@@ -11,12 +11,12 @@ from typing import Any
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.contacts.updates import spliced
-from orbitrain.core import Event, Job, canonical_json
 from orbitrain.machine import Digest
 from orbitrain.protocols import fedmeld
 from orbitrain.results import Progress
 from orbitrain.roles import RegionServices, fedmeld_machines
 from orbitrain.sim import Engine, Settings, Simulation
+from orbitrain.step import Event, Job, canonical_json
 
 SECOND_NS = 1_000_000_000
 SETTINGS = Settings(acquisition_ns=1 * SECOND_NS, handling_ns=SECOND_NS // 5, down_ns=3 * SECOND_NS)

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orbitrain.core import Event, canonical_json
 from orbitrain.machine import Digest, Severity
+from orbitrain.step import Event, canonical_json
 from orbitrain.transport.store.errors import PageRejected, StoreError
 from orbitrain.transport.store.journal import (
     EVENT_FIELDS_BYTES_MAX,

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from orbitrain.core import DeadLetter, Durable, Event, Job, Snapshot, Step, canonical_json
 from orbitrain.machine import Digest, Fate, Severity
 from orbitrain.mailbox import Letter, Mark, Outcome
+from orbitrain.step import DeadLetter, Durable, Event, Job, Snapshot, Step, canonical_json
 from orbitrain.transport.store.errors import StoreError
 from orbitrain.transport.store.lock import Lock
 from orbitrain.v1 import operator_pb2

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.message import Message
 
 from orbitrain import core as core_module
-from orbitrain.core import Arrival, Core, Durable, Snapshot, Step
+from orbitrain.core import Core
 from orbitrain.machine import (
     NEVER_NS,
     Acknowledged,
@@ -37,6 +37,7 @@ from orbitrain.machine import (
 )
 from orbitrain.mailbox import Mark, Outcome
 from orbitrain.memory import MemoryJournal
+from orbitrain.step import Arrival, Durable, Snapshot, Step
 from orbitrain.v1 import fedmeld_pb2 as wire
 
 POLL = wire.Poll(region="north")

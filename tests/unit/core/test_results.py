@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from orbitrain.core import Event
 from orbitrain.machine import Severity
 from orbitrain.results import (
     UPDATE_ENDS,
@@ -20,6 +19,7 @@ from orbitrain.results import (
     lineage,
     summarise,
 )
+from orbitrain.step import Event
 
 
 def entry(kind: str, node: str, t_ns: int = 0, store: str = "s1", **fields: Any) -> Entry:

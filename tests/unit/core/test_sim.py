@@ -12,7 +12,6 @@ from google.protobuf.message import Message
 
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.updates import spliced
-from orbitrain.core import Job
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import (
     Acknowledged,
@@ -39,6 +38,7 @@ from orbitrain.machine import (
 )
 from orbitrain.mailbox import ENVELOPE_BYTES
 from orbitrain.sim import CrashPoint, Settings, Simulation
+from orbitrain.step import Job
 from orbitrain.v1 import fedmeld_pb2 as wire
 from tests.trace.world import SECOND_NS, plan_of, ring
 

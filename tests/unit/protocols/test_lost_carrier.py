@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from orbitrain.core import Event
 from orbitrain.planning import build_plan, fedmeld_params
 from orbitrain.results import count_updates, lineage
 from orbitrain.roles import RegionServices, fedmeld_machines
 from orbitrain.scenario import SECOND_NS, load_scenario
 from orbitrain.sim import Settings, Simulation
+from orbitrain.step import Event
 from orbitrain.virtual import Setting
 from tests.trace.world import FakeEngine
 

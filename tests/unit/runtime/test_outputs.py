@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from orbitrain.core import Event
 from orbitrain.machine import Severity
 from orbitrain.outputs import RunFolder, load_plan, replace_bytes
 from orbitrain.results import Entry
 from orbitrain.scenario import ScenarioError
+from orbitrain.step import Event
 
 IDENTITY: dict[str, Any] = {"scenario_sha256": "a" * 64, "seed": 7, "driver": "sim"}
 

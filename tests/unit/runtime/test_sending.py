@@ -13,7 +13,7 @@ import pytest
 
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
-from orbitrain.core import Arrival, Core
+from orbitrain.core import Core
 from orbitrain.learning.outcome import JobResult
 from orbitrain.machine import NEVER_NS, CommandReceived, Fate, Lane, Undelivered
 from orbitrain.protocols.bundles import COMMAND, ROLE, Custodian, Order, OrderError, bundles_held
@@ -24,6 +24,7 @@ from orbitrain.runtime.driver import Driver
 from orbitrain.runtime.plans import PlanShelf
 from orbitrain.runtime.sending import FileDesk, check_destination, order_from, queue_at_rest
 from orbitrain.runtime.telemetry import Telemetry
+from orbitrain.step import Arrival
 from orbitrain.transport.rpc import Refusal
 from orbitrain.transport.store import BlobStore, Journal
 from orbitrain.transport.store.errors import StorageFull

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orbitrain.core import Event
 from orbitrain.machine import Severity
 from orbitrain.runtime.telemetry import Telemetry, resident_bytes
+from orbitrain.step import Event
 
 
 class Heard:

@@ -14,10 +14,10 @@ from typing import TypeAlias
 
 import pytest
 
-from orbitrain.core import DeadLetter, Durable, Event, Job, Snapshot, Step
 from orbitrain.machine import NEVER_NS, Fate, Severity
 from orbitrain.mailbox import Letter, Mark, Outcome
 from orbitrain.memory import MemoryJournal
+from orbitrain.step import DeadLetter, Durable, Event, Job, Snapshot, Step
 from orbitrain.transport.store import Journal, StoreError, StoreLocked
 from orbitrain.transport.store.journal import PAGE_BYTES_MAX, PAGE_ROWS_MAX
 
@@ -251,7 +251,7 @@ def test_a_journal_whose_log_has_been_cut_short_goes_on_from_its_last_whole_step
 WRITER = """
 import sys
 from pathlib import Path
-from orbitrain.core import Event, Snapshot, Step
+from orbitrain.step import Event, Snapshot, Step
 from orbitrain.machine import Severity
 from orbitrain.transport.store import Journal
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from orbitrain.core import Event
 from orbitrain.machine import Severity
+from orbitrain.step import Event
 from orbitrain.transport.objects import CHUNK_BYTES_MAX
 from orbitrain.transport.rpc import OperatorClient, OperatorServer, PeerRefused, Refusal, operator
 from orbitrain.transport.store import Archive, BlobStore, Journal
