@@ -49,6 +49,7 @@ _COLOURS: Final[dict[LinkClass, str]] = {
     "feeder": "#D55E00",
     "intra_isl": "#009E73",
     "inter_isl": "#CC79A7",
+    "backhaul": "#56B4E9",
 }
 _TRACK_COLOURS: Final = ("#4477AA", "#228833", "#CC6677", "#AA7700", "#AA3377", "#117799")
 _INK: Final = "#222222"

@@ -53,6 +53,7 @@ class ClassOption(StrEnum):
     FEEDER = "feeder"
     INTRA_ISL = "intra_isl"
     INTER_ISL = "inter_isl"
+    BACKHAUL = "backhaul"
 
 
 class ExportFormat(StrEnum):

@@ -9,7 +9,16 @@ from orbitrain.contacts import builder
 from orbitrain.contacts.elements import Satellite
 from orbitrain.contacts.geometry import Site
 from orbitrain.contacts.isl import IslRules
-from orbitrain.contacts.network import CrossLinks, Duplex, Feeder, Network, Progress, Region, Station
+from orbitrain.contacts.network import (
+    Backhaul,
+    CrossLinks,
+    Duplex,
+    Feeder,
+    Network,
+    Progress,
+    Region,
+    Station,
+)
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.planes import Planes
 from orbitrain.fleet import satellites, shell_of, true_satellites
@@ -82,6 +91,9 @@ def network_of(scenario: Scenario, flying: Sequence[Satellite]) -> Network:
         intra=None if links.intra_isl is None else _ring(links.intra_isl),
         inter=None if links.inter_isl is None else _across(links.inter_isl),
         planes=_planes(scenario, flying) if crossing else None,
+        backhaul=None
+        if links.backhaul is None
+        else Backhaul(links.backhaul.rate_bps, round(links.backhaul.delay_ms * SECOND_NS / 1000)),
     )
 
 

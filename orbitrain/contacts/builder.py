@@ -3,7 +3,8 @@
 Service links: every satellite with every device whose site sees it. Feeder links: what the stations' antennas
 and the satellites' terminals come to (`assignment`). Links between satellites: neighbours on a ring, and
 across planes what geometry, motion and terminals allow (`isl`). Each is directed, and each direction has its
-own budget: where that gives no rate there is no contact, and its samples are as close as `sampling` says.
+own budget: where that gives no rate there is no contact, and its samples are as close as `sampling` says. On
+the ground, lines between stations and the ground nodes that are always there.
 
 Edges are whole milliseconds inside the pass. A contact carries what the age of its satellites' elements makes
 its edges uncertain by (`validity`).
@@ -19,7 +20,7 @@ from typing import Final
 
 from orbitrain.contacts.assignment import LinkWindow, assign
 from orbitrain.contacts.channel import ALONE, Sharers, Stretch, stretches
-from orbitrain.contacts.contact import Contact, LinkClass
+from orbitrain.contacts.contact import Contact, LinkClass, Sample
 from orbitrain.contacts.elements import Satellite
 from orbitrain.contacts.finder import LONGEST_STEP_S, find_all_passes
 from orbitrain.contacts.geometry import Site, SiteFrame, Tracks, tracks
@@ -56,7 +57,7 @@ def build_plan(
     if duration_ns < 1:
         raise ValueError(f"duration_ns: must be 1 or more, not {duration_ns}")
     work = _Work(network, epoch, duration_ns, progress)
-    contacts = [*work.from_the_ground(), *work.between_satellites()]
+    contacts = [*work.from_the_ground(), *work.between_satellites(), *work.on_the_ground()]
     return ContactPlan(
         version=PLAN_VERSION,
         scenario_sha256=scenario_sha256,
@@ -260,6 +261,18 @@ class _Work:
         if links.pairs == "ring":
             return planes.ring_pairs()
         return planes.adjacent_pairs() if links.pairs == "adjacent" else planes.cross_pairs()
+
+    # --- on the ground --------------------------------------------------------------------------------------
+
+    def on_the_ground(self) -> Iterator[Contact]:
+        line = self.network.backhaul
+        if line is None:
+            return
+        state = Sample(0, line.delay_ns, line.rate_bps, 0.0, 1.0)
+        for station in self.network.stations:
+            for name in self.network.ground:
+                for ends in ((station.site.name, name), (name, station.site.name)):
+                    yield Contact(*ends, "backhaul", 0, self.duration_ns, (state,))
 
     # --- contacts -------------------------------------------------------------------------------------------
 

@@ -12,12 +12,12 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Final, Literal
 
-LINK_CLASSES: Final = ("service", "feeder", "intra_isl", "inter_isl")
+LINK_CLASSES: Final = ("service", "feeder", "intra_isl", "inter_isl", "backhaul")
 
 # Everything must fit the signed 64-bit integers of protobuf, SQLite and netlink (292 years in ns).
 LARGEST_INTEGER: Final = 2**63 - 1
 
-LinkClass = Literal["service", "feeder", "intra_isl", "inter_isl"]
+LinkClass = Literal["service", "feeder", "intra_isl", "inter_isl", "backhaul"]
 _NS_PER_S: Final = 1_000_000_000
 
 

@@ -357,6 +357,8 @@ def link_class(source: NodeKind, destination: NodeKind) -> LinkClass:
     """The class that the kinds of two nodes make most likely; which plane a satellite is in is not known."""
     if source == destination == "satellite":
         return "inter_isl"
+    if source == destination == "ground":
+        return "backhaul"
     return "service" if "device" in (source, destination) else "feeder"
 
 

@@ -65,6 +65,14 @@ class Feeder:
 
 
 @dataclass(frozen=True, slots=True)
+class Backhaul:
+    """Lines on the ground between every station and every node of `ground`, always there, alike both ways."""
+
+    rate_bps: int
+    delay_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class CrossLinks:
     """Links between satellites; `terminals` a satellite has at a time (None: any number)."""
 
@@ -93,6 +101,7 @@ class Network:
     intra: CrossLinks | None = None
     inter: CrossLinks | None = None
     planes: Planes | None = None
+    backhaul: Backhaul | None = None
 
     def __post_init__(self) -> None:
         sites: set[str] = set()

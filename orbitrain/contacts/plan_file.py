@@ -343,7 +343,7 @@ def _kind(value: str, where: str) -> NodeKind:
 
 
 def _link_class(value: str, where: str) -> LinkClass:
-    for link_class in ("service", "feeder", "intra_isl", "inter_isl"):
+    for link_class in LINK_CLASSES:
         if value == link_class:
             return link_class
     raise PlanError(f"{where}.class: must be {choices(LINK_CLASSES)}, not {value!r}")

@@ -43,6 +43,7 @@ class Road:
 _CLASSES: Final = {
     ("device", "satellite"): "service",
     ("ground", "satellite"): "feeder",
+    ("ground", "ground"): "backhaul",
     ("satellite", "satellite"): "inter_isl",
 }
 

@@ -82,6 +82,14 @@ class InterLinks(IntraLinks):
     shortest_s: float = Field(default=0.0, ge=0, le=3600)
 
 
+class BackhaulLinks(Table):
+    """Lines between stations and the ground node, always there, alike both ways."""
+
+    rate_bps: int = Field(default=1_000_000_000, ge=1_000, le=1_000_000_000_000)
+    delay_ms: float = Field(default=10.0, ge=0, le=10_000)
+    """One way."""
+
+
 class Links(Table):
     """A class without a table has no links, but service links, which then have a constant rate."""
 
@@ -96,6 +104,7 @@ class Links(Table):
     feeder: FeederLinks | None = None
     intra_isl: IntraLinks | None = None
     inter_isl: InterLinks | None = None
+    backhaul: BackhaulLinks | None = None
 
     @model_validator(mode="after")
     def _one_rate(self) -> Links:

@@ -127,7 +127,8 @@ def test_counts_are_those_of_the_nodes_own_journals(finished: Finished) -> None:
         for e in own
         if e.event.fields.get("class") == "service" and "bytes" in e.event.fields
     ]
-    assert result["bytes"] == {"service": sum(moved), "feeder": 0, "intra_isl": 0, "inter_isl": 0}
+    others = dict.fromkeys(("feeder", "intra_isl", "inter_isl", "backhaul"), 0)
+    assert result["bytes"] == {"service": sum(moved), **others}
 
 
 def test_a_finished_run_is_shown_again_and_not_touched(finished: Finished, lab: Lab) -> None:

@@ -17,7 +17,7 @@ from orbitrain.contacts.elements import Satellite, Shell, satellites_of
 from orbitrain.contacts.geometry import Site, SiteFrame, Tracks, range_km, sine_of_elevation, tracks
 from orbitrain.contacts.isl import IslRules
 from orbitrain.contacts.linkbudget import Budget
-from orbitrain.contacts.network import CrossLinks, Duplex, Feeder, Network, Region, Station
+from orbitrain.contacts.network import Backhaul, CrossLinks, Duplex, Feeder, Network, Region, Station
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.planes import Planes
 from orbitrain.contacts.presets import PRESETS
@@ -165,6 +165,18 @@ def test_an_antenna_has_one_satellite_at_a_time_and_a_satellite_one_station() ->
 def test_stations_without_feeder_links_are_nodes_without_contacts() -> None:
     plan = plan_of(network(stations=(Station(replace(NORTH, name="dish")),)), 1)
     assert plan.contacts_of("dish") == ()
+
+
+def test_a_line_on_the_ground_is_there_all_the_time_between_each_station_and_the_ground_node() -> None:
+    stations = tuple(Station(replace(NORTH, name=name)) for name in ("dish", "pair"))
+    plan = plan_of(network(stations=stations, ground=("server",), backhaul=Backhaul(10**9, 12_000_000)), 1)
+    lines = [contact for contact in plan.contacts if contact.link_class == "backhaul"]
+    assert {(line.source, line.destination) for line in lines} == {
+        *(("dish", "server"), ("server", "dish"), ("pair", "server"), ("server", "pair"))
+    }
+    assert {(line.start_ns, line.end_ns) for line in lines} == {(0, plan.duration_ns)}
+    assert {(line.rate_bps_at(0), line.delay_ns_at(0)) for line in lines} == {(10**9, 12_000_000)}
+    assert ContactPlan.from_json(plan.to_json()) == plan
 
 
 def test_a_horizon_mask_takes_its_part_of_a_pass() -> None:

@@ -190,7 +190,7 @@ REFUSED: list[tuple[Edit, str]] = [
     (put(C, 0, "destination", value="sat-0"), "contacts[0].destination: must differ from source (sat-0)"),
     (
         put(C, 0, "class", value="x"),
-        "contacts[0].class: must be service, feeder, intra_isl or inter_isl, not 'x'",
+        "contacts[0].class: must be service, feeder, intra_isl, inter_isl or backhaul, not 'x'",
     ),
     (put(C, 0, "start_ns", value=-1), "contacts[0].start_ns: must be 0 or more, not -1"),
     (put(C, 1, "end_ns", value=12), "contacts[1].end_ns: must be greater than start_ns (12)"),

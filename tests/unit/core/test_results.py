@@ -177,7 +177,13 @@ def test_bytes_are_counted_by_link_class() -> None:
         entry("contact_started", "sat", **{"class": "service", "peer": "d0"}),
         entry("letter_delivered", "sat", **{"class": "warp", "bytes": 1}),
     ]
-    assert count_bytes(journal) == {"service": 120, "feeder": 7, "intra_isl": 0, "inter_isl": 0}
+    assert count_bytes(journal) == {
+        "service": 120,
+        "feeder": 7,
+        "intra_isl": 0,
+        "inter_isl": 0,
+        "backhaul": 0,
+    }
 
 
 def aggregated(number: int, region: str, t_ns: int = 0) -> Entry:
