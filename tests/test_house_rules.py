@@ -100,6 +100,7 @@ PURE = (
     "orbitrain/step",
     "orbitrain/protocols",
     "orbitrain/contacts",
+    "orbitrain/flow",
     "orbitrain/sim",
     "orbitrain/transport/objects",
     "orbitrain/transport/stripes",
