@@ -1,0 +1,153 @@
+"""Baselines between planes: trees whose edges stay the same, whatever windows there are.
+
+A plane sends a neighbour on the tree the sum of its own and of all that its other neighbours sent it, once it
+has those; then each plane has every sum once (RelaySum, as in FLSNN, arXiv 2501.15995). So an edge passes one
+head each way, in an order of addition that differs from plane to plane. Which trees, and what their lengths
+are, is our derivation; FLSNN's minimum-diameter tree has the quality of links for lengths.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations, pairwise
+
+from orbitrain.protocols.sfft.planes import Crossing, Crossings
+
+Edge = tuple[int, int]
+"""Two planes, the smaller first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """What goes over each edge of a tree, (source, target) -> crossing; `done_ns`: every plane has all."""
+
+    crossings: Mapping[tuple[int, int], Crossing]
+    done_ns: int
+
+    def awaited(self, source: int, target: int) -> tuple[int, ...]:
+        """Planes whose sums are in what `source` sends `target`, besides its own; ascending."""
+        return tuple(sorted(a for a, b in self.crossings if b == source and a != target))
+
+
+def relay(crossings: Crossings, ready_ns: Mapping[int, int], edges: Collection[Edge]) -> Relay | None:
+    """Sums along a tree over planes that have their own at `ready_ns`; None if an edge has no window in time.
+
+    ValueError where the edges are no tree over these planes.
+    """
+    _check_tree(ready_ns, edges)
+    beside = _beside(edges)
+
+    @cache
+    def sent(source: int, target: int) -> Crossing | None:
+        having_ns = ready_ns[source]
+        for other in beside[source]:
+            if other != target:
+                came = sent(other, source)
+                if came is None:
+                    return None
+                having_ns = max(having_ns, came.arrival_ns)
+        return crossings.earliest(source, target, having_ns)
+
+    found: dict[tuple[int, int], Crossing] = {}
+    for way in sorted(way for a, b in edges for way in ((a, b), (b, a))):
+        crossing = sent(*way)
+        if crossing is None:
+            return None
+        found[way] = crossing
+    return Relay(found, max([*ready_ns.values(), *(crossing.arrival_ns for crossing in found.values())]))
+
+
+def chain(planes: Iterable[int]) -> tuple[Edge, ...]:
+    """Each plane with the next by number."""
+    return tuple(pairwise(sorted(planes)))
+
+
+def mean_transits_ns(
+    crossings: Crossings, planes: Iterable[int], instants_ns: Sequence[int]
+) -> dict[Edge, int]:
+    """The mean time from being ready to having arrived, over both directions and the instants.
+
+    An edge that cannot be crossed from one of the instants on, or in one of the directions, is left out.
+    """
+    lengths_ns: dict[Edge, int] = {}
+    for edge in combinations(sorted(planes), 2):
+        found = [
+            (t_ns, crossings.earliest(source, target, t_ns))
+            for source, target in (edge, edge[::-1])
+            for t_ns in instants_ns
+        ]
+        transits_ns = [crossing.arrival_ns - t_ns for t_ns, crossing in found if crossing is not None]
+        if found and len(transits_ns) == len(found):
+            lengths_ns[edge] = sum(transits_ns) // len(transits_ns)
+    return lengths_ns
+
+
+def minimum_diameter_tree(planes: Collection[int], lengths: Mapping[Edge, int]) -> tuple[Edge, ...] | None:
+    """The spanning tree whose longest way is the shortest, edges sorted; None where none spans the planes.
+
+    Lengths are 0 or more. It is a tree of shortest ways from the absolute centre of the graph (Hassin and
+    Tamir 1995), which lies on an edge that is itself a shortest way, where the farthest planes reached over
+    one of its ends and over the other are as far (Kariv and Hakimi 1979).
+    """
+    if not planes:
+        return ()
+    beside: dict[int, dict[int, int]] = {plane: {} for plane in planes}
+    for (a, b), length in lengths.items():
+        beside[a][b] = beside[b][a] = 2 * length  # twice, so that the centre is at a whole number
+    far = {plane: _shortest(beside, {plane: 0})[0] for plane in sorted(planes)}
+    if any(len(reached) < len(planes) for reached in far.values()):
+        return None
+    centre = min((max(reached.values()), plane) for plane, reached in far.items())
+    radius, starts, joined = centre[0], {centre[1]: 0}, set[Edge]()
+    for (a, b), length in sorted(lengths.items()):
+        if far[a][b] < 2 * length:
+            continue
+        outermost = max(planes, key=lambda plane: far[a][plane])
+        for plane in sorted(planes, key=lambda plane: -far[a][plane]):
+            if far[b][plane] > far[b][outermost]:
+                around = far[a][plane] + 2 * length + far[b][outermost]
+                if around < 2 * radius:
+                    radius = around // 2
+                    starts, joined = {a: radius - far[a][plane], b: radius - far[b][outermost]}, {(a, b)}
+                outermost = plane
+    parents = _shortest(beside, starts)[1]
+    return tuple(sorted(joined | {(min(edge), max(edge)) for edge in parents.items()}))
+
+
+def _shortest(
+    beside: Mapping[int, Mapping[int, int]], starts: Mapping[int, int]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """(distances, parents) from the nearest of the starts, each at a distance of its own."""
+    distances, parents = dict(starts), dict[int, int]()
+    heap = [(distance, plane) for plane, distance in starts.items()]
+    heapq.heapify(heap)
+    while heap:
+        distance, plane = heapq.heappop(heap)
+        if distance > distances[plane]:
+            continue
+        for neighbour, length in beside[plane].items():
+            if neighbour not in distances or distance + length < distances[neighbour]:
+                distances[neighbour] = distance + length
+                parents[neighbour] = plane
+                heapq.heappush(heap, (distance + length, neighbour))
+    return distances, parents
+
+
+def _beside(edges: Iterable[Edge]) -> dict[int, list[int]]:
+    beside: dict[int, list[int]] = {}
+    for a, b in edges:
+        beside.setdefault(a, []).append(b)
+        beside.setdefault(b, []).append(a)
+    return beside
+
+
+def _check_tree(planes: Collection[int], edges: Collection[Edge]) -> None:
+    lengths = {plane: dict.fromkeys(others, 1) for plane, others in _beside(edges).items()}
+    for plane in planes:
+        lengths.setdefault(plane, {})
+    reached = _shortest(lengths, {min(planes): 0})[0]
+    if reached.keys() != set(planes) or len(edges) != len(planes) - 1:
+        raise ValueError(f"edges: must be a tree over planes {sorted(planes)}, not {sorted(edges)}")
