@@ -92,24 +92,11 @@ def load_task(
 ) -> Task:
     """Import the class that `spec` (`package.module:Name`) names and construct it.
 
-    `search_path`, the scenario's folder, is put first on `sys.path` and stays there. Raises TaskError for a
-    spec that names no task, or options that the task refuses; other exceptions of the constructor pass
-    through.
+    `search_path` as for `find_named`. Raises TaskError for a spec that names no task, or options that the
+    task refuses; other exceptions of the constructor pass through.
     """
-    module_name, colon, class_name = spec.partition(":")
-    if not colon or not class_name or not all(part.isidentifier() for part in module_name.split(".")):
-        raise TaskError(f"task {spec!r} is not of the form package.module:Name")
-    if search_path is not None:
-        _search_first(search_path)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # importing runs the user's code: this is the worker's edge
-        raise TaskError(f"task {spec!r}: cannot import {module_name!r}: {one_line(error)}") from error
-    if search_path is not None:
-        _check_found_in(search_path, module_name, spec)
-    candidate = getattr(module, class_name, None)
-    if candidate is None:
-        raise TaskError(f"task {spec!r}: module {module_name!r} has no {class_name!r}")
+    candidate = find_named(spec, search_path, "task")
+    class_name = spec.partition(":")[2]
     missing = [name for name in _METHODS if not callable(getattr(candidate, name, None))]
     if not inspect.isclass(candidate):
         raise TaskError(f"task {spec!r}: {class_name!r} is not a class")
@@ -120,6 +107,28 @@ def load_task(
         return construct(options, regions, seed)
     except ValueError as error:
         raise TaskError(f"task {spec!r}: {first_line(error)}") from error
+
+
+def find_named(spec: str, search_path: Path | None, what: str) -> object:
+    """Import what `spec` (`package.module:Name`) names, the user's `what`: "task", "model".
+
+    `search_path`, the scenario's folder, is put first on `sys.path` and stays there. Raises TaskError.
+    """
+    module_name, colon, name = spec.partition(":")
+    if not colon or not name or not all(part.isidentifier() for part in module_name.split(".")):
+        raise TaskError(f"{what} {spec!r} is not of the form package.module:Name")
+    if search_path is not None:
+        _search_first(search_path)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # importing runs the user's code: this is the worker's edge
+        raise TaskError(f"{what} {spec!r}: cannot import {module_name!r}: {one_line(error)}") from error
+    if search_path is not None:
+        _check_found_in(search_path, module_name, f"{what} {spec!r}")
+    found = getattr(module, name, None)
+    if found is None:
+        raise TaskError(f"{what} {spec!r}: module {module_name!r} has no {name!r}")
+    return found
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -219,10 +228,10 @@ def _search_first(search_path: Path) -> None:
     importlib.invalidate_caches()
 
 
-def _check_found_in(search_path: Path, module_name: str, spec: str) -> None:
+def _check_found_in(search_path: Path, module_name: str, asked: str) -> None:
     """A module already loaded from elsewhere under this name would silently be another task."""
     top = module_name.partition(".")[0]
     expected = importlib.machinery.PathFinder.find_spec(top, [str(search_path.resolve())])
     found = getattr(sys.modules.get(top), "__file__", None)
     if expected is not None and expected.origin is not None and found != expected.origin:
-        raise TaskError(f"task {spec!r}: this process has already loaded {top!r} from {found}")
+        raise TaskError(f"{asked}: this process has already loaded {top!r} from {found}")
