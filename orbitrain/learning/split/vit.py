@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -20,6 +21,8 @@ from torch.nn import functional
 
 from orbitrain.learning.split.identity import described
 from orbitrain.learning.split.pieces import SplitModel
+from orbitrain.learning.tasks import first_line
+from orbitrain.learning.tensors import MAX_MODEL_BYTES, TensorError, check_like, read_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +139,32 @@ class VisionTransformer(torch.nn.Module):
 def reference(options: Mapping[str, Any], seed: int) -> SplitModel:
     """Make the reference transformer; a `pieces.Maker`.
 
-    `options`: `preset` (default "tiny"), and any of `Settings` to change in it. Weights are drawn from
-    torch's generator, which `pieces.load_model` seeds. Raises ValueError for options it cannot use.
+    `options`: `preset` (default "tiny"), any of `Settings` to change in it, and `weights`, a safetensors file
+    of `VisionTransformer`'s `state_dict`; without one, weights are drawn from torch's generator, which
+    `pieces.load_model` seeds. Raises ValueError for options or a file it cannot use.
     """
     preset = options.get("preset", "tiny")
     if preset not in PRESETS:
         raise ValueError(f"there is no preset {preset!r}; the presets are {', '.join(PRESETS)}")
     chosen = asdict(PRESETS[preset])
-    for name in sorted(options.keys() - {"preset"}):
+    for name in sorted(options.keys() - {"preset", "weights"}):
         if name not in chosen:
-            raise ValueError(f"unknown option {name!r}; allowed are preset, {', '.join(chosen)}")
+            raise ValueError(f"unknown option {name!r}; allowed are preset, weights, {', '.join(chosen)}")
         chosen[name] = options[name]
     settings = Settings(**chosen)
     whole = VisionTransformer(settings)
+    if "weights" in options:
+        _load(whole, Path(options["weights"]))
     architecture = described({"name": "orbitrain vision transformer 1", **chosen})
     shape = (settings.channels, settings.image, settings.image)
     return SplitModel(whole.patches, whole.encoder, whole.head, whole, shape, architecture)
+
+
+def _load(whole: VisionTransformer, path: Path) -> None:
+    try:
+        tensors = read_tensors(path, MAX_MODEL_BYTES)
+        check_like(tensors, {name: value.numpy() for name, value in whole.state_dict().items()})
+    except (TensorError, OSError) as error:
+        raise ValueError(f"weights {str(path)!r}: {first_line(error)}") from error
+    # Copied: the arrays share the file's memory, which is read-only.
+    whole.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
