@@ -21,8 +21,8 @@ from orbitrain.learning.tasks import one_line
 from orbitrain.learning.tensors import MAX_MODEL_BYTES
 
 OPSET: Final = 20
-"""The newest operators that torch's exporter writes without conversion (`Gelu` and layer norm whole among
-them); onnxruntime runs them from 1.17 on."""
+"""The operators that torch's exporter writes by itself, `Gelu` and layer norm whole among them. Run with
+onnxruntime 1.31; one of before 2024 may not know them."""
 
 _NEEDED: Final = ("onnx", "onnxscript")
 
