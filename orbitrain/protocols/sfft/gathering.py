@@ -1,0 +1,119 @@
+"""A satellite's embeddings and features: around the ring, down to stations that ask, home to their owners."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orbitrain.machine import Action, Digest, Lane, RemoteProtocolError, Withdraw
+from orbitrain.protocols.sfft.ring import Chunk, begins, forward, toward
+from orbitrain.protocols.sfft.terms import OF_ROUND
+from orbitrain.v1 import sfft_pb2 as wire
+
+if TYPE_CHECKING:
+    from orbitrain.protocols.sfft.satellite import Satellite
+
+
+class Gathering:
+    """Of one satellite; what it keeps is in the satellite's state."""
+
+    def __init__(self, satellite: Satellite) -> None:
+        self._of = satellite
+
+    # ------------------------------------------------------------------------------------ arrivals
+
+    def take(self, message: wire.Block, objects: tuple[Digest, ...]) -> None:
+        """Another's chunks; the advance sends them on."""
+        held = self._of.state.held[message.owner].digests
+        for index, digest in zip(message.indices, objects, strict=True):
+            if held.get(index, digest) != digest:
+                raise RemoteProtocolError(f"chunk {index} of {message.owner}: is another one here")
+            held[index] = digest
+
+    def fetch(self, station: str, message: wire.Fetch) -> None:
+        """A station asks; it gets what is here, and the rest as it comes, while the contact lasts."""
+        if station not in self._of.params.stations:
+            raise RemoteProtocolError(f"{station} is no station")
+        known = self._of.state.fetches[station]
+        known.until_ns = message.until_ns
+        known.wanted.extend(message.wanted)
+
+    def features(self, message: wire.Features, objects: tuple[Digest, ...]) -> list[Action]:
+        """One's own are kept, others' go on around the ring."""
+        of = self._of
+        if message.owner == of.name:
+            for index, digest in enumerate(objects):
+                of.state.features.digests[index] = digest
+            return [of.report("features_received")]
+        if of.ring is None or message.owner not in of.ring.members:
+            return []
+        neighbour = toward(of.ring, of.name, message.owner)
+        assert neighbour is not None
+        return [of.send(neighbour, message, Lane.ACTIVATION, objects, about=OF_ROUND)]
+
+    def parted(self, peer: str) -> list[Action]:
+        """A station is out of sight: what it was to get, others may be asked for."""
+        state = self._of.state
+        if peer not in state.fetches:
+            return []
+        del state.fetches[peer]
+        return [Withdraw(key) for key, about in sorted(state.open.items()) if about == _down(peer)]
+
+    # ------------------------------------------------------------------------------------- advance
+
+    def advance(self) -> list[Action]:
+        return self._around() + self._to_stations()
+
+    def _around(self) -> list[Action]:
+        of, how = self._of, self._of.params.work.gather
+        ring = of.ring
+        assert ring is not None
+        count = of.params.work.chunks
+        whole = [
+            owner
+            for owner in ring.members
+            if owner in of.state.held and len(of.state.held[owner].digests) == count
+        ]
+        actions: list[Action] = []
+        for owner in ring.members:
+            if owner not in of.state.held or (owner == of.name and not begins(ring, of.name, how, whole)):
+                continue
+            held = of.state.held[owner].digests
+            chunks = [Chunk(owner, index, count) for index in sorted(held)]
+            for neighbour, some in forward(ring, of.name, how, chunks):
+                sent = of.state.sent[neighbour].chunks
+                fresh = [chunk.index for chunk in some if f"{owner}/{chunk.index}" not in sent]
+                if fresh:
+                    sent.extend(f"{owner}/{index}" for index in fresh)
+                    message = wire.Block(round=of.state.round.round, owner=owner, indices=fresh)
+                    objects = tuple(held[index] for index in fresh)
+                    actions.append(of.send(neighbour, message, Lane.ACTIVATION, objects, about=OF_ROUND))
+        return actions
+
+    def _to_stations(self) -> list[Action]:
+        """Each chunk is a letter of its own, so that a cut costs one."""
+        of, state = self._of, self._of.state
+        actions: list[Action] = []
+        for station, fetch in sorted(state.fetches.items()):
+            if of.now_ns >= fetch.until_ns:
+                del state.fetches[station]
+            elif station in of.contacts:
+                fresh = wire.Fetch(until_ns=fetch.until_ns)
+                for one in fetch.wanted:
+                    held = state.held[one.owner].digests if one.owner in state.held else {}
+                    lacking = [index for index in one.indices if index not in held]
+                    if lacking:
+                        fresh.wanted.add(owner=one.owner, indices=lacking)
+                    for index in one.indices:
+                        if index in held:
+                            message = wire.Block(round=state.round.round, owner=one.owner, indices=[index])
+                            actions.append(self._down_to(station, message, held[index], fetch.until_ns))
+                fetch.CopyFrom(fresh)
+        return actions
+
+    def _down_to(self, station: str, message: wire.Block, digest: Digest, until_ns: int) -> Action:
+        return self._of.send(station, message, Lane.ACTIVATION, (digest,), until_ns, about=_down(station))
+
+
+def _down(station: str) -> str:
+    """What a letter to a station is about."""
+    return f"{OF_ROUND} {station}"

@@ -1,0 +1,483 @@
+"""The satellite: owns samples, embeds them, is a member of its ring, a gateway where the plan says so, and
+steps its head.
+
+Everything it does follows from what it holds: after each input `_advance` does what has become possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
+
+from google.protobuf.message import Message
+
+from orbitrain.machine import (
+    NEVER_NS,
+    Acknowledged,
+    Action,
+    CancelJob,
+    ContactEnded,
+    ContactStarted,
+    Delivered,
+    Digest,
+    Input,
+    JobDone,
+    JobFailed,
+    Lane,
+    LocalProtocolError,
+    ObjectLost,
+    RemoteProtocolError,
+    Report,
+    Send,
+    Severity,
+    StartJob,
+    Undelivered,
+    Withdraw,
+)
+from orbitrain.protocols.sfft.crossing import Crossing
+from orbitrain.protocols.sfft.gathering import Gathering
+from orbitrain.protocols.sfft.reducing import Reducing
+from orbitrain.protocols.sfft.ring import Ring
+from orbitrain.protocols.sfft.terms import (
+    EARLY_MAX,
+    OF_ROUND,
+    SATELLITE_ROLE,
+    STATION_ROLE,
+    Params,
+    Space,
+    check_block,
+    check_round,
+    check_status,
+    order,
+    ring_of,
+)
+from orbitrain.v1 import sfft_pb2 as wire
+
+EMBED, HEAD, MEAN = "embed", "head", "mean"
+
+_OF_ATTEMPT: Final = (wire.Visit, wire.Head, wire.Sum, wire.Crossed)
+_OF_ROUND: Final = (wire.Block, wire.Fetch, wire.Features)
+
+
+class Satellite:
+    schema = 1
+    accepts: tuple[type[Message], ...] = (wire.Round, wire.Status, *_OF_ROUND, *_OF_ATTEMPT)
+
+    def __init__(self, params: Params, space: Space, name: str) -> None:
+        self.params = params
+        self.space = space
+        self.name = name
+        self.plane = params.plane_of(name)
+        self.state = wire.SatelliteState()
+        self.contacts: dict[str, int] = {}
+        """Peers in contact, and when the plan believed ends that."""
+        self.ring: Ring | None = None
+        """Of this attempt; None for one that does not take part."""
+        self.now_ns = 0
+        self.gathering = Gathering(self)
+        self.reducing = Reducing(self)
+        self.crossing = Crossing(self)
+        self._apart_ns: dict[str, int] = {}
+
+    # ------------------------------------------------------------------------------- the contract
+
+    def deadline_ns(self) -> int | None:
+        wanted = [self.crossing.deadline_ns(), self._patience_ns()]
+        if self._waits_for_features:
+            wanted.append(self.state.round.step_by_ns)
+        return min((t_ns for t_ns in wanted if t_ns is not None), default=None)
+
+    def snapshot(self) -> tuple[bytes, frozenset[Digest]]:
+        state = self.state
+        named = {state.round.head, state.head, *state.features.digests.values(), *state.own.values()}
+        for chunks in state.held.values():
+            named.update(chunks.digests.values())
+        for labelled in (*state.visits.values(), *state.final.values(), *state.heads.values()):
+            named.add(labelled.digest)
+        named.update(known.sum.digest for known in state.sums.values())
+        for early in state.early:
+            named.update(early.objects)
+        return state.SerializeToString(deterministic=True), frozenset(named - {""})
+
+    def restore(self, state: bytes, schema: int) -> None:
+        if schema != self.schema:
+            raise LocalProtocolError(f"snapshot schema {schema}, this version reads {self.schema}")
+        self.state = wire.SatelliteState.FromString(state)
+        self.contacts = {}
+        self._apart_ns = {}
+        self._form()
+
+    def handle(self, item: Input, now_ns: int) -> list[Action]:
+        self.now_ns = now_ns
+        actions: list[Action] = []
+        match item:
+            case Delivered(source=source, message=message, objects=objects):
+                self._check(source, message, objects)
+                actions += self._take(source, message, objects)
+            case ContactStarted(peer=peer, end_ns=end_ns):
+                self.contacts[peer] = NEVER_NS if end_ns is None else end_ns
+                self._apart_ns.pop(peer, None)
+                actions += self._greet(peer)
+            case ContactEnded(peer=peer):
+                self.contacts.pop(peer, None)
+                if peer in self.params.planes[self.plane]:
+                    self._apart_ns[peer] = now_ns
+                actions += self.gathering.parted(peer)
+            case Acknowledged(key=key):
+                actions += self._ended(key, True)
+            case Undelivered(key=key):
+                actions += self._ended(key, False)
+            case JobDone(job=job, result=result, objects=outputs):
+                actions += self._done(job, result, outputs)
+            case JobFailed(job=job, reason=reason):
+                actions += self._failed(job, reason)
+            case ObjectLost(digest=digest):
+                self._lost(digest)
+        return actions + self._advance()
+
+    # --------------------------------------------------------------------------- what parts share
+
+    def send(
+        self,
+        to: str,
+        message: Message,
+        lane: Lane,
+        objects: tuple[Digest, ...] = (),
+        expires_at_ns: int = NEVER_NS,
+        about: str = "",
+    ) -> Send:
+        """A letter that a new attempt makes void, or if it is about `OF_ROUND` a new round.
+
+        What else it is about is whose crossing its end is of.
+        """
+        self.state.serial += 1
+        key = f"{message.DESCRIPTOR.name.lower()}/{self.state.serial}"
+        self.state.open[key] = about
+        role = STATION_ROLE if to in self.params.stations else SATELLITE_ROLE
+        return Send(to, role, key, message, lane, objects, expires_at_ns)
+
+    def job(
+        self, name: str, kind: str, params: Mapping[str, Any], objects: Mapping[str, Digest], took_ns: int
+    ) -> StartJob:
+        """A job of this attempt."""
+        self.state.jobs.append(name)
+        given = {"task": self.params.task, "satellite": self.name, "round": self.state.round.round}
+        return StartJob(name, f"sfft.{kind}", {**given, **params}, objects, took_ns)
+
+    def is_running(self, name: str) -> bool:
+        return name in self.state.jobs
+
+    def report(self, kind: str, **fields: Any) -> Report:
+        state = self.state
+        told = {"round": state.round.round, "attempt": state.round.attempt, **fields}
+        return Report(kind, Severity.ACTIVITY_LO, told)
+
+    def spoil(self, reason: str) -> list[Action]:
+        """The attempt cannot come to an end here: the server is told, and tries anew."""
+        if self.state.spoiled:
+            return []
+        self.state.spoiled = True
+        return [Report("attempt_spoiled", Severity.WARNING_HI, {"reason": reason})]
+
+    @property
+    def participants(self) -> Collection[str]:
+        return self.state.round.participants
+
+    # --------------------------------------------------------------------------- rounds and words
+
+    def _check(self, source: str, message: Message, objects: tuple[Digest, ...]) -> None:
+        """Raises RemoteProtocolError for what no honest peer sends."""
+        match message:
+            case wire.Round():
+                check_round(self.params, message)
+                if objects != (message.head,):
+                    raise RemoteProtocolError("round: its one object must be its head")
+            case wire.Status():
+                check_status(self.params, message)
+            case wire.Block():
+                check_block(self.params, message, len(objects))
+            case wire.Fetch():
+                for wanted in message.wanted:
+                    check_block(self.params, wanted, len(wanted.indices))
+            case wire.Features():
+                self.params.plane_of(message.owner)
+                if len(objects) != self.params.work.chunks:
+                    raise RemoteProtocolError(
+                        f"features of {message.owner}: must be {self.params.work.chunks} objects, "
+                        f"not {len(objects)}"
+                    )
+            case wire.Visit() | wire.Sum():
+                if len(objects) != (1 if message.names else 0):
+                    raise RemoteProtocolError("sum: must have one object, or none where nobody is in it")
+                for name in message.names:
+                    self.params.plane_of(name)
+            case wire.Head():
+                self.params.plane_of(message.owner)
+                if len(objects) > 1:
+                    raise RemoteProtocolError("head: must have one object at most")
+
+    def _take(self, source: str, message: Message, objects: tuple[Digest, ...]) -> list[Action]:
+        if isinstance(message, wire.Round):
+            return self._begin(source, message)
+        if isinstance(message, wire.Status):
+            return self._heard(source, message)
+        assert isinstance(message, (*_OF_ROUND, *_OF_ATTEMPT))
+        state = self.state
+        attempt = message.attempt if isinstance(message, _OF_ATTEMPT) else state.round.attempt
+        its = message.round, attempt
+        if its > order(state.round):
+            if len(state.early) >= EARLY_MAX:
+                raise RemoteProtocolError(
+                    f"round {message.round}: is not known here, nor room to wait for it"
+                )
+            kind, body = message.DESCRIPTOR.name, message.SerializeToString(deterministic=True)
+            state.early.add(source=source, kind=kind, body=body, objects=objects)
+            return []
+        if its < order(state.round) or state.round.closed:
+            return []  # of a round that is over
+        match message:
+            case wire.Block():
+                self.gathering.take(message, objects)
+            case wire.Fetch():
+                self.gathering.fetch(source, message)
+            case wire.Features():
+                return self.gathering.features(message, objects)
+            case wire.Visit():
+                self.reducing.visit(source, message, objects)
+            case wire.Head():
+                return self.reducing.head(message, objects)
+            case wire.Sum():
+                return self.crossing.take(source, message, objects)
+            case wire.Crossed():
+                return self.crossing.crossed(message)
+        return []
+
+    def _begin(self, source: str, fresh: wire.Round) -> list[Action]:
+        """A newer round, or attempt: what belongs to the one before is void."""
+        state = self.state
+        if order(fresh) <= order(state.round):
+            return []
+        kept = wire.SatelliteState(round=fresh, serial=state.serial)
+        for name, status in state.statuses.items():
+            kept.statuses[name].CopyFrom(status)
+        if fresh.round == state.round.round:
+            # Embeddings and features are the round's; a ring formed anew gets what it lacks of them.
+            kept.features.CopyFrom(state.features)
+            for owner, chunks in state.held.items():
+                kept.held[owner].CopyFrom(chunks)
+            for station, fetch in state.fetches.items():
+                kept.fetches[station].CopyFrom(fetch)
+            for peer, told in state.sent.items():
+                kept.sent[peer].CopyFrom(told)
+            kept.jobs.extend(job for job in state.jobs if job == EMBED)
+            for key, about in state.open.items():
+                if about.startswith(OF_ROUND):
+                    kept.open[key] = about
+        actions: list[Action] = [Withdraw(key) for key in sorted(state.open.keys() - kept.open.keys())]
+        actions += [CancelJob(job) for job in state.jobs if job not in kept.jobs]
+        early = list(state.early)
+        self.state = kept
+        self._form()
+        kind = "head_adopted" if fresh.closed else "round_joined"
+        actions.append(self.report(kind, digest=fresh.head, takes_part=self.ring is not None))
+        for peer in sorted(self.contacts):
+            if peer != source:
+                actions.append(self._tell(peer))
+        for each in early:
+            message: Message = getattr(wire, each.kind).FromString(each.body)
+            actions += self._take(each.source, message, tuple(each.objects))
+        return actions
+
+    def _form(self) -> None:
+        """The ring of this attempt."""
+        self.ring = None
+        if self.name in self.participants and not self.state.round.closed:
+            ring = ring_of(self.params, self.space, self.plane, self.participants)
+            if ring is not None and self.name in ring.members:
+                self.ring = ring
+
+    def _tell(self, peer: str) -> Send:
+        """The newest round, for a peer that may not know it."""
+        self.state.serial += 1
+        role = STATION_ROLE if peer in self.params.stations else SATELLITE_ROLE
+        fresh = self.state.round
+        return Send(peer, role, f"round/{self.state.serial}", fresh, Lane.CONTROL, (fresh.head,))
+
+    def _greet(self, peer: str) -> list[Action]:
+        actions: list[Action] = [self._tell(peer)] if self.state.round.round else []
+        return actions + [self._pass(peer, status) for _, status in sorted(self.state.statuses.items())]
+
+    def _pass(self, peer: str, status: wire.Status) -> Send:
+        self.state.serial += 1
+        role = STATION_ROLE if peer in self.params.stations else SATELLITE_ROLE
+        return Send(peer, role, f"status/{self.state.serial}", status, Lane.CONTROL)
+
+    def _heard(self, source: str, status: wire.Status) -> list[Action]:
+        """Word of a satellite of the plane goes on to all who may not have heard."""
+        if status.satellite == self.name or status.satellite not in self.params.planes[self.plane]:
+            return []
+        known = self.state.statuses
+        if status.satellite in known and known[status.satellite].serial >= status.serial:
+            return []
+        known[status.satellite].CopyFrom(status)
+        return [self._pass(peer, status) for peer in self._hearers() if peer != source]
+
+    def _hearers(self) -> Iterable[str]:
+        plane = self.params.planes[self.plane]
+        return sorted(peer for peer in self.contacts if peer in plane or peer in self.params.stations)
+
+    def _say(self) -> list[Action]:
+        """Tell all what has changed of oneself."""
+        state = self.state
+        if not state.round.round:
+            return []
+        own = wire.Status(satellite=self.name, round=state.round.round, attempt=state.round.attempt)
+        own.head = state.head
+        if state.head:
+            names = sorted(name for known in state.sums.values() for name in known.sum.names)
+            own.names.extend(names)
+            own.weight = sum(known.sum.weight for known in state.sums.values())
+        own.absent.extend(self._absent())
+        own.spoiled = state.spoiled
+        before = state.statuses[self.name]
+        own.satellite, own.serial = self.name, before.serial
+        if own == before:
+            return []
+        own.serial += 1
+        before.CopyFrom(own)
+        return [self._pass(peer, own) for peer in self._hearers()]
+
+    # ------------------------------------------------------------------------------------ absence
+
+    def _neighbours(self) -> Iterable[str]:
+        members = self.params.planes[self.plane]
+        return (peer for peer in members if peer != self.name and self.space.neighbours(self.name, peer))
+
+    def _absent(self) -> list[str]:
+        patience_ns = self.params.times.patience_ns
+        return sorted(
+            peer
+            for peer in self._neighbours()
+            if peer not in self.contacts
+            and self.now_ns >= self._apart_ns.setdefault(peer, self.now_ns) + patience_ns
+            and self.space.in_contact(self.name, peer, self.now_ns)
+        )
+
+    def _patience_ns(self) -> int | None:
+        waits = [since_ns + self.params.times.patience_ns for since_ns in self._apart_ns.values()]
+        return min((t_ns for t_ns in waits if t_ns > self.now_ns), default=None)
+
+    # -------------------------------------------------------------------------------- the advance
+
+    @property
+    def _waits_for_features(self) -> bool:
+        state = self.state
+        return self.ring is not None and not state.abstains and not state.own and not self._has_features
+
+    @property
+    def _has_features(self) -> bool:
+        return len(self.state.features.digests) == self.params.work.chunks
+
+    def _advance(self) -> list[Action]:
+        """Whatever has become possible."""
+        actions: list[Action] = []
+        state = self.state
+        if self.ring is not None:
+            actions += self._embed()
+            actions += self.gathering.advance()
+            actions += self._step()
+            actions += self.reducing.advance()
+        if state.round.round and not state.round.closed:
+            actions += self.crossing.advance()
+            actions += self._mean()
+        return actions + self._say()
+
+    def _embed(self) -> list[Action]:
+        state = self.state
+        if self._has_features or self.name in state.held or state.abstains or self.is_running(EMBED):
+            return []
+        work = self.params.work
+        sizes = {"samples": work.samples, "chunk_samples": work.chunk_samples}
+        return [self.job(EMBED, EMBED, sizes, {"piece": self.params.pieces.embedding}, self._times.embed_ns)]
+
+    def _step(self) -> list[Action]:
+        """Local steps of the head on the features; without them in time, nothing."""
+        state = self.state
+        assert self.ring is not None
+        if self._waits_for_features and self.now_ns >= state.round.step_by_ns:
+            state.abstains = True
+            return [self.report("abstained")]
+        if not self._has_features or state.own or state.abstains or self.is_running(HEAD):
+            return []
+        chunks = {f"features/{index}": digest for index, digest in sorted(state.features.digests.items())}
+        sizes = {"parts": self.reducing.parts, "samples": self.params.work.samples}
+        return [self.job(HEAD, HEAD, sizes, {"head": state.round.head, **chunks}, self._times.head_ns)]
+
+    def _mean(self) -> list[Action]:
+        """The new head, once the sums of all planes are there."""
+        state = self.state
+        if state.head or self.is_running(MEAN):
+            return []
+        planes = self.params.taking_part(state.round.participants)
+        sums = [state.sums[plane].sum for plane in planes if plane in state.sums]
+        if len(sums) < len(planes) or not any(one.names for one in sums):
+            return []
+        objects = {f"sum/{n}": one.digest for n, one in enumerate(one for one in sums if one.names)}
+        weight = sum(one.weight for one in sums)
+        like = {"like": state.round.head}
+        return [self.job(MEAN, MEAN, {"weight": weight}, {**objects, **like}, self._times.add_ns)]
+
+    @property
+    def _times(self) -> Any:
+        return self.params.times
+
+    # --------------------------------------------------------------------------------------- ends
+
+    def _ended(self, key: str, delivered: bool) -> list[Action]:
+        if key not in self.state.open:
+            return []
+        about = self.state.open.pop(key)
+        is_crossing = about and not about.startswith(OF_ROUND)
+        return self.crossing.ended(about, delivered) if is_crossing else []
+
+    def _done(self, job: str, result: Mapping[str, Any], outputs: Mapping[str, Digest]) -> list[Action]:
+        state = self.state
+        if job not in state.jobs:
+            return []
+        state.jobs.remove(job)
+        if job == EMBED:
+            for index in range(self.params.work.chunks):
+                state.held[self.name].digests[index] = outputs[f"chunk/{index}"]
+            return [self.report("embedded")]
+        if job == HEAD:
+            for part in range(self.reducing.parts):
+                state.own[part] = outputs[f"part/{part}"]
+            return [self.report("head_stepped", **dict(result))]
+        if job == MEAN:
+            state.head = outputs["head"]
+            return [self.report("averaged", digest=state.head)]
+        return self.reducing.done(job, outputs)
+
+    def _failed(self, job: str, reason: str) -> list[Action]:
+        """Without its own part it adds nothing; a sum that cannot be made leaves the attempt open."""
+        if job not in self.state.jobs:
+            return []
+        self.state.jobs.remove(job)
+        if job in (EMBED, HEAD):
+            self.state.abstains = True
+            return [Report("abstained", Severity.WARNING_HI, {"job": job, "reason": reason})]
+        return self.spoil(f"{job}: {reason}")
+
+    def _lost(self, digest: Digest) -> None:
+        """Own embeddings and parts are made again; for what others sent there is another attempt."""
+        state = self.state
+        summed = (*state.visits.values(), *state.final.values(), *state.heads.values())
+        sums = (known.sum for known in state.sums.values())
+        if any(one.digest == digest for one in (*summed, *sums)):
+            state.spoiled = True
+        for owner in [owner for owner, some in state.held.items() if digest in some.digests.values()]:
+            del state.held[owner]
+        if digest in state.features.digests.values():
+            state.ClearField("features")
+        if digest in state.own.values():
+            state.ClearField("own")

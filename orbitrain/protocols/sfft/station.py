@@ -1,0 +1,160 @@
+"""The ground station: passes on what server and satellites have for each other, and holds no model."""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from orbitrain.machine import (
+    NEVER_NS,
+    Acknowledged,
+    Action,
+    ContactEnded,
+    ContactStarted,
+    Delivered,
+    Digest,
+    Input,
+    Lane,
+    LocalProtocolError,
+    RemoteProtocolError,
+    Send,
+    Undelivered,
+    Withdraw,
+)
+from orbitrain.protocols.sfft.terms import (
+    SATELLITE_ROLE,
+    SERVER_ROLE,
+    Params,
+    check_block,
+    check_round,
+    check_status,
+    order,
+)
+from orbitrain.v1 import sfft_pb2 as wire
+
+
+class Station:
+    schema = 1
+    accepts: tuple[type[Message], ...] = (wire.Round, wire.Status, wire.Block, wire.Fetch, wire.Features)
+
+    def __init__(self, params: Params, name: str) -> None:
+        self._params = params
+        self._name = name
+        self._state = wire.StationState()
+        self._contacts: dict[str, int] = {}
+
+    def deadline_ns(self) -> int | None:
+        return None
+
+    def snapshot(self) -> tuple[bytes, frozenset[Digest]]:
+        named = frozenset({self._state.round.head} - {""})
+        return self._state.SerializeToString(deterministic=True), named
+
+    def restore(self, state: bytes, schema: int) -> None:
+        if schema != self.schema:
+            raise LocalProtocolError(f"snapshot schema {schema}, this version reads {self.schema}")
+        self._state = wire.StationState.FromString(state)
+        self._contacts = {}
+
+    def handle(self, item: Input, now_ns: int) -> list[Action]:
+        match item:
+            case ContactStarted(peer=peer, end_ns=end_ns) if peer != self._params.server:
+                self._contacts[peer] = NEVER_NS if end_ns is None else end_ns
+                return [*self._sighted(peer, True), *self._tell([peer])]
+            case ContactEnded(peer=peer) if peer in self._contacts:
+                del self._contacts[peer]
+                return [*self._sighted(peer, False), *self._withdraw(peer)]
+            case Delivered(source=source, message=wire.Round() as fresh, objects=objects):
+                return self._begin(source, fresh, objects)
+            case Delivered(source=source, message=wire.Status() as status):
+                return self._heard(status)
+            case Delivered(message=wire.Block() as block, objects=objects):
+                check_block(self._params, block, len(objects))
+                return [self._send(self._params.server, block, Lane.ACTIVATION, objects)]
+            case Delivered(source=source, message=wire.Fetch() as fetch):
+                self._from_server(source, "fetch")
+                return self._ask(fetch)
+            case Delivered(source=source, message=wire.Features() as features, objects=objects):
+                self._from_server(source, "features")
+                return self._up(features, objects)
+            case Acknowledged(key=key):
+                return self._ended(key, True)
+            case Undelivered(key=key):
+                return self._ended(key, False)
+        return []
+
+    def _from_server(self, source: str, what: str) -> None:
+        if source != self._params.server:
+            raise RemoteProtocolError(f"{what}: comes from the server, not from {source}")
+
+    def _send(
+        self,
+        to: str,
+        message: Message,
+        lane: Lane,
+        objects: tuple[Digest, ...] = (),
+        expires_at_ns: int = NEVER_NS,
+    ) -> Send:
+        self._state.serial += 1
+        key = f"{message.DESCRIPTOR.name.lower()}/{self._state.serial}"
+        role = SERVER_ROLE if to == self._params.server else SATELLITE_ROLE
+        return Send(to, role, key, message, lane, objects, expires_at_ns)
+
+    def _sighted(self, satellite: str, there: bool) -> list[Action]:
+        sighting = wire.Sighting(satellite=satellite, there=there)
+        return [self._send(self._params.server, sighting, Lane.CONTROL)]
+
+    def _begin(self, source: str, fresh: wire.Round, objects: tuple[Digest, ...]) -> list[Action]:
+        check_round(self._params, fresh)
+        if objects != (fresh.head,):
+            raise RemoteProtocolError("round: its one object must be its head")
+        if order(fresh) <= order(self._state.round):
+            return []
+        self._state.round.CopyFrom(fresh)
+        return self._tell(sorted(peer for peer in self._contacts if peer != source))
+
+    def _tell(self, peers: list[str]) -> list[Action]:
+        fresh = self._state.round
+        if not fresh.round:
+            return []
+        return [self._send(peer, fresh, Lane.CONTROL, (fresh.head,)) for peer in peers]
+
+    def _heard(self, status: wire.Status) -> list[Action]:
+        check_status(self._params, status)
+        known = self._state.statuses
+        if status.satellite in known and known[status.satellite].serial >= status.serial:
+            return []
+        known[status.satellite].CopyFrom(status)
+        return [self._send(self._params.server, status, Lane.CONTROL)]
+
+    def _ask(self, fetch: wire.Fetch) -> list[Action]:
+        """Whoever is out of sight is not asked: the server has been told so."""
+        if fetch.satellite not in self._contacts:
+            return []
+        fetch.until_ns = self._contacts[fetch.satellite]
+        return [self._send(fetch.satellite, fetch, Lane.CONTROL, expires_at_ns=fetch.until_ns)]
+
+    def _up(self, features: wire.Features, objects: tuple[Digest, ...]) -> list[Action]:
+        passing = wire.Passing(round=features.round, owner=features.owner, satellite=features.satellite)
+        if features.satellite not in self._contacts:
+            return self._passed(passing, False)
+        end_ns = self._contacts[features.satellite]
+        letter = self._send(features.satellite, features, Lane.ACTIVATION, objects, end_ns)
+        self._state.passing[letter.key].CopyFrom(passing)
+        return [letter]
+
+    def _withdraw(self, satellite: str) -> list[Action]:
+        passing = sorted(self._state.passing.items())
+        return [Withdraw(key) for key, one in passing if one.satellite == satellite]
+
+    def _ended(self, key: str, taken: bool) -> list[Action]:
+        if key not in self._state.passing:
+            return []
+        passing = wire.Passing.FromString(self._state.passing[key].SerializeToString())
+        del self._state.passing[key]
+        return self._passed(passing, taken)
+
+    def _passed(self, passing: wire.Passing, taken: bool) -> list[Action]:
+        message = wire.Passed(
+            round=passing.round, owner=passing.owner, satellite=passing.satellite, taken=taken
+        )
+        return [self._send(self._params.server, message, Lane.CONTROL)]
