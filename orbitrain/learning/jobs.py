@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -51,9 +52,9 @@ _tasks: dict[str, Task] = {}
 
 def run_job(kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """Run one job. `out_dir` is created if absent. Raises JobError, whatever goes wrong in it."""
-    job = KINDS.get(kind)
+    job = _job_of(kind)
     if job is None:
-        raise JobError(f"there is no job {kind!r}; the kinds are {', '.join(sorted(KINDS))}")
+        raise JobError(f"there is no job {kind!r}; the kinds are {', '.join(sorted(KINDS))}, {SPLIT}...")
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         return job(params, inputs, out_dir)
@@ -162,6 +163,19 @@ KINDS: Mapping[str, Job] = {
     "aggregate": _aggregate,
     "evaluate": _evaluate,
 }
+
+
+SPLIT = "sfft."
+"""How the kinds of split learning begin, which are in `split.jobs`, loaded where one is asked for."""
+
+
+def _job_of(kind: str) -> Job | None:
+    if not kind.startswith(SPLIT):
+        return KINDS.get(kind)
+    from orbitrain.learning.split.jobs import KINDS as SPLIT_KINDS  # needs onnxruntime
+    from orbitrain.learning.split.jobs import run
+
+    return partial(run, kind) if kind in SPLIT_KINDS else None
 
 
 def _task(params: Mapping[str, Any]) -> Task:

@@ -48,7 +48,8 @@ def a_world(draw: random.Random) -> World:
             true.append((kind, (a, b, start_s, start_s + (end_s - start_s) * draw.uniform(0.1, 0.9))))
     spells = backhaul(params, END_S)
     truth = plan_of(params, true + spells, END_S)
-    return world(plan_of(params, believed + spells, END_S), params, engine, draw.choice(["teg", "maxflow_slot"]), truth)
+    scheduler = draw.choice(["teg", "maxflow_slot"])
+    return world(plan_of(params, believed + spells, END_S), params, engine, scheduler, truth)
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,4 +1,4 @@
-"""SFFT in the simulator: small planes over hand-made plans, and an engine that does the arithmetic in numpy."""
+"""SFFT in the simulator: small planes over hand-made plans, and an engine that reckons in numpy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from orbitrain.protocols.sfft.terms import (
     Work,
 )
 from orbitrain.results import Entry
-from orbitrain.sim import Settings, Simulation
+from orbitrain.sim import Engine, Settings, Simulation
 from orbitrain.step import Event, Job
 
 SECOND_NS = 1_000_000_000
@@ -235,7 +235,7 @@ class PlanSpace:
 @dataclass
 class World:
     params: Params
-    engine: NumpyEngine
+    engine: Engine
     simulation: Simulation
     watch: Callable[[str, Event], None] = field(default=lambda node, event: None)
 
@@ -264,19 +264,25 @@ class World:
         return [entry.event.fields["participants"] for entry in self.events("committed")]
 
     def head(self) -> np.ndarray:
+        """The last one committed."""
+        assert isinstance(self.engine, NumpyEngine)
         return self.engine.get(self.heads()[-1], CLASSES, WIDTH + 1)
 
 
 def world(
     plan: ContactPlan,
     params: Params,
-    engine: NumpyEngine,
+    engine: Engine,
     scheduler: str = "teg",
     truth: ContactPlan | None = None,
 ) -> World:
     space = PlanSpace(plan, params)
-    terms = Terms(chunk_bytes=params.work.chunk_samples * TOKENS * WIDTH * 8 + 300, slot_ns=SECOND_NS,
-                  acquisition_ns=SECOND_NS, answer_ns=SECOND_NS)
+    terms = Terms(
+        chunk_bytes=params.work.chunk_samples * TOKENS * WIDTH * 8 + 300,
+        slot_ns=SECOND_NS,
+        acquisition_ns=SECOND_NS,
+        answer_ns=SECOND_NS,
+    )
     downlink = PlanDownlink(plan, params.planes, params.stations, terms, SCHEDULERS[scheduler])
     simulation = Simulation(plan, SETTINGS, engine, truth)
 

@@ -161,7 +161,7 @@ class Satellite:
     ) -> StartJob:
         """A job of this attempt."""
         self.state.jobs.append(name)
-        given = {"task": self.params.task, "satellite": self.name, "round": self.state.round.round}
+        given = {**self.params.settings, "satellite": self.name, "round": self.state.round.round}
         return StartJob(name, f"sfft.{kind}", {**given, **params}, objects, took_ns)
 
     def is_running(self, name: str) -> bool:

@@ -350,7 +350,7 @@ class Server:
         objects = {f"chunk/{place}": digest for place, digest in waiting}
         objects["piece"] = self._params.pieces.backbone
         took_ns = len(waiting) * self._params.times.backbone_ns
-        return [StartJob(BACKBONE, "sfft.backbone", {"task": self._params.task}, objects, took_ns)]
+        return [StartJob(BACKBONE, "sfft.backbone", self._params.settings, objects, took_ns)]
 
     def _computed(self, job: str, outputs: Mapping[str, Digest]) -> list[Action]:
         state = self._state

@@ -63,7 +63,7 @@ class Links:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A round: each satellite brings `samples` in chunks of `chunk_samples`, of which the last may have less."""
+    """A round: each satellite brings `samples` in chunks of `chunk_samples`, the last maybe smaller."""
 
     rounds: int
     samples: int
@@ -79,7 +79,8 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """`planes` have their satellites in the order of flight. `task` is handed to jobs as it is."""
+    """`planes` have their satellites in the order of flight. `settings` go with every job: the task, the form
+    of values on the wire, local steps and their rate."""
 
     planes: tuple[tuple[str, ...], ...]
     stations: tuple[str, ...]
@@ -88,7 +89,7 @@ class Params:
     pieces: Pieces
     times: Times
     links: Links
-    task: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
     @property
     def satellites(self) -> tuple[str, ...]:
