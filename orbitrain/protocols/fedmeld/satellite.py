@@ -21,23 +21,21 @@ from orbitrain.machine import (
     LocalProtocolError,
     ObjectLost,
     PlanUpdated,
-    RemoteProtocolError,
     Report,
     Send,
     Severity,
     StartJob,
 )
+from orbitrain.protocols.fedmeld.carrying import Carrying
+from orbitrain.protocols.fedmeld.checks import check
 from orbitrain.protocols.fedmeld.rules import (
-    CARRIES_MAX,
     DEVICE_ROLE,
-    SAMPLES_MAX,
     Decision,
     Orbits,
     Params,
     carried_digest,
     carried_round,
     decide,
-    designated,
     find_carry,
     is_mixing_round,
     newest,
@@ -50,11 +48,12 @@ class Satellite:
     accepts: tuple[type[Message], ...] = (wire.Status, wire.Update, wire.Found)
 
     def __init__(self, params: Params, orbits: Orbits, name: str) -> None:
-        self._params = params
-        self._orbits = orbits
-        self._name = name
+        self.params = params
+        self.orbits = orbits
+        self.name = name
         self._region_of = {device: region.name for region in params.regions for device in region.devices}
-        self._state = wire.SatelliteState()
+        self.state = wire.SatelliteState()
+        self._carrying = Carrying(self)
         self._contacts: set[str] = set()
         self._wake_ns = 0
 
@@ -62,7 +61,7 @@ class Satellite:
         return None if self._wake_ns == NEVER_NS else self._wake_ns
 
     def snapshot(self) -> tuple[bytes, frozenset[Digest]]:
-        state = self._state
+        state = self.state
         named = {carry.digest for carry in state.carries}
         for session in state.sessions.values():
             named.update(session.held)
@@ -72,13 +71,13 @@ class Satellite:
     def restore(self, state: bytes, schema: int) -> None:
         if schema != self.schema:
             raise LocalProtocolError(f"snapshot schema {schema}, this version reads {self.schema}")
-        self._state = wire.SatelliteState.FromString(state)
+        self.state = wire.SatelliteState.FromString(state)
         self._contacts = set()
         self._wake_ns = 0
 
     def handle(self, item: Input, now_ns: int) -> list[Action]:
         if isinstance(item, Delivered):
-            self._check(item)
+            check(self.params, self.state.sessions, item)
         actions = self._turn(now_ns)
         match item:
             case ContactStarted(peer=peer):
@@ -109,26 +108,26 @@ class Satellite:
         """End the sessions whose service is over, begin those whose service has come."""
         actions: list[Action] = []
         wake_ns = NEVER_NS
-        for region in self._params.regions:
-            service = self._orbits.serving(region.name, now_ns)
-            mine = service is not None and service.satellite == self._name
-            if region.name in self._state.sessions:
-                session = self._state.sessions[region.name]
+        for region in self.params.regions:
+            service = self.orbits.serving(region.name, now_ns)
+            mine = service is not None and service.satellite == self.name
+            if region.name in self.state.sessions:
+                session = self.state.sessions[region.name]
                 if service is None or not mine or service.start_ns != session.start_ns:
                     actions += self._end(region.name, session)
-                    del self._state.sessions[region.name]
+                    del self.state.sessions[region.name]
                 elif service.end_ns != session.end_ns:
                     actions += self._move_end(region.name, service.end_ns)
             if service is not None and mine:
-                if region.name not in self._state.sessions:
-                    self._state.sessions[region.name].start_ns = service.start_ns
-                    self._state.sessions[region.name].end_ns = service.end_ns
+                if region.name not in self.state.sessions:
+                    self.state.sessions[region.name].start_ns = service.start_ns
+                    self.state.sessions[region.name].end_ns = service.end_ns
                     for device in region.devices:
                         if device in self._contacts:
                             actions += self._poll(region.name, device)
                 wake_ns = min(wake_ns, service.end_ns)
             else:
-                following = self._orbits.next_service(region.name, self._name, now_ns)
+                following = self.orbits.next_service(region.name, self.name, now_ns)
                 if following is not None:
                     wake_ns = min(wake_ns, following.start_ns)
         self._wake_ns = wake_ns
@@ -140,11 +139,11 @@ class Satellite:
         Letters expire with the service that they were sent in: if that goes on for longer, devices are asked
         anew, and get what has not reached them once more.
         """
-        session = self._state.sessions[region]
+        session = self.state.sessions[region]
         longer = end_ns > session.end_ns
         session.end_ns = end_ns
         actions: list[Action] = []
-        for device in self._params.devices_of(region) if longer else ():
+        for device in self.params.devices_of(region) if longer else ():
             if device in self._contacts:
                 actions += self._greet(device)
         return actions
@@ -152,9 +151,9 @@ class Satellite:
     def _redesignate(self, now_ns: int) -> list[Action]:
         """By an updated plan this satellite may be the one to take a model along."""
         actions: list[Action] = []
-        for region in self._params.regions:
-            if region.name in self._state.sessions:
-                actions += self._take_along(region.name, now_ns)
+        for region in self.params.regions:
+            if region.name in self.state.sessions:
+                actions += self._carrying.take_along(region.name, now_ns)
         return actions
 
     def _end(self, region: str, session: wire.Session) -> list[Action]:
@@ -169,13 +168,13 @@ class Satellite:
         return actions
 
     def _key(self, what: str) -> str:
-        self._state.serial += 1
-        return f"{what}/{self._state.serial}"
+        self.state.serial += 1
+        return f"{what}/{self.state.serial}"
 
     def _send(
         self, region: str, device: str, message: Message, lane: Lane, objects: tuple[Digest, ...] = ()
     ) -> Send:
-        end_ns = self._state.sessions[region].end_ns
+        end_ns = self.state.sessions[region].end_ns
         key = self._key(message.DESCRIPTOR.name.lower())
         return Send(device, DEVICE_ROLE, key, message, lane, objects, expires_at_ns=end_ns)
 
@@ -186,15 +185,15 @@ class Satellite:
         """A contact began, or began again: what the device holds must be asked anew."""
         self._forget(device)
         region = self._region_of.get(device)
-        if region is None or region not in self._state.sessions:
+        if region is None or region not in self.state.sessions:
             return []
         return self._poll(region, device)
 
     def _forget(self, device: str) -> None:
         region = self._region_of.get(device)
-        if region is None or region not in self._state.sessions:
+        if region is None or region not in self.state.sessions:
             return
-        session = self._state.sessions[region]
+        session = self.state.sessions[region]
         session.statuses.pop(device, None)
         for told in (session.opened, session.updated):
             if device in told:
@@ -203,58 +202,17 @@ class Satellite:
 
     # ------------------------------------------------------------------------- what devices say
 
-    def _check(self, item: Delivered) -> None:
-        """Raises RemoteProtocolError for what no honest device of this ring sends."""
-        message, params = item.message, self._params
-        assert isinstance(message, wire.Status | wire.Update | wire.Found)
-        if item.source not in params.devices_of(message.region):
-            raise RemoteProtocolError(f"{item.source} is no device of {message.region}")
-        if isinstance(message, wire.Status):
-            if len(message.mixing) > len(params.regions):
-                raise RemoteProtocolError("a status with more mixing models than regions")
-            for record in (message.model, *message.mixing):
-                if not 0 <= record.round <= params.rounds:
-                    raise RemoteProtocolError(f"round {record.round} is not one of 0..{params.rounds}")
-            if message.model.region != message.region or not message.model.digest:
-                raise RemoteProtocolError("a status without its region's model")
-            for record in message.mixing:
-                if record.region != message.region:
-                    raise RemoteProtocolError("a status with a mixing model of another region")
-                if not is_mixing_round(params, record.round):
-                    raise RemoteProtocolError(f"a status whose round {record.round} mixes nothing")
-                if not carried_digest(params, record):
-                    raise RemoteProtocolError("a status with a mixing model without a digest")
-        elif message.digest not in item.objects:
-            raise RemoteProtocolError("the object it names did not come with it")
-        if isinstance(message, wire.Update):
-            if not 1 <= message.round <= params.rounds:
-                raise RemoteProtocolError(f"round {message.round} is not one of 1..{params.rounds}")
-            if not 1 <= message.samples <= SAMPLES_MAX:
-                raise RemoteProtocolError(f"{message.samples} samples, allowed are 1..{SAMPLES_MAX}")
-            self._check_round(message)
-
-    def _check_round(self, update: wire.Update) -> None:
-        if update.region not in self._state.sessions:
-            return
-        session = self._state.sessions[update.region]
-        if not session.HasField("base") or update.round <= session.base.round:
-            return
-        if update.round > session.base.round + 1 or not session.open:
-            raise RemoteProtocolError(f"round {update.round} of {update.region} was never opened")
-        if update.base != session.base.digest:
-            raise RemoteProtocolError(f"trained from another model than round {session.base.round}'s")
-
     def _answered(self, device: str, status: wire.Status, now_ns: int) -> list[Action]:
         region = status.region
-        if region not in self._state.sessions:
+        if region not in self.state.sessions:
             return []
-        session = self._state.sessions[region]
+        session = self.state.sessions[region]
         session.statuses[device].CopyFrom(status)
-        if len(session.statuses) < len(self._params.devices_of(region)):
+        if len(session.statuses) < len(self.params.devices_of(region)):
             return []
         latest = newest(answer.model for answer in session.statuses.values())
         if not session.HasField("base"):
-            self._state.seen[region] = 0  # devices that lost their disks may have gone back
+            self.state.seen[region] = 0  # devices that lost their disks may have gone back
         self._see(region, latest.round)
         actions: list[Action] = []
         if not session.HasField("base") or latest.round > session.base.round:
@@ -265,30 +223,30 @@ class Satellite:
                 kept.statuses[name].CopyFrom(answer)
             kept.base.CopyFrom(latest)
             session.CopyFrom(kept)
-        return actions + self._take_along(region, now_ns) + self._advance(region)
+        return actions + self._carrying.take_along(region, now_ns) + self.advance(region)
 
     def _see(self, region: str, round_number: int) -> None:
         """Some device of the region is known to have the model of this round."""
-        self._state.seen[region] = max(round_number, self._state.seen.get(region, 0))
+        self.state.seen[region] = max(round_number, self.state.seen.get(region, 0))
 
     def _found(self, found: wire.Found, now_ns: int) -> list[Action]:
-        if found.region not in self._state.sessions:
+        if found.region not in self.state.sessions:
             return []
-        session = self._state.sessions[found.region]
+        session = self.state.sessions[found.region]
         if found.digest == session.fetching:
             session.ClearField("fetching")
         known = set(self._model_objects(session.base))
         for status in session.statuses.values():
-            known.update(carried_digest(self._params, record) for record in status.mixing)
+            known.update(carried_digest(self.params, record) for record in status.mixing)
         if found.digest not in known:
             return []  # of no use any more, or never asked for
         if found.digest not in session.held:
             session.held.append(found.digest)
-        return self._take_along(found.region, now_ns) + self._advance(found.region)
+        return self._carrying.take_along(found.region, now_ns) + self.advance(found.region)
 
-    def _fetch(self, region: str, digest: Digest, holders: Sequence[str]) -> list[Action]:
+    def fetch(self, region: str, digest: Digest, holders: Sequence[str]) -> list[Action]:
         """Ask one device for an object; one at a time."""
-        session = self._state.sessions[region]
+        session = self.state.sessions[region]
         if session.fetching or not holders:
             return []
         session.fetching = digest
@@ -298,14 +256,14 @@ class Satellite:
 
     def _model_objects(self, record: wire.ModelRecord) -> tuple[Digest, ...]:
         """What a device must hold of a model: in a mixing round also what a satellite may pick up."""
-        if is_mixing_round(self._params, record.round):
-            return tuple(dict.fromkeys((record.digest, carried_digest(self._params, record))))
+        if is_mixing_round(self.params, record.round):
+            return tuple(dict.fromkeys((record.digest, carried_digest(self.params, record))))
         return (record.digest,)
 
-    def _advance(self, region: str) -> list[Action]:
+    def advance(self, region: str) -> list[Action]:
         """Open the next round if it can be, and bring every device to the region's model."""
-        session, params = self._state.sessions[region], self._params
-        decision, reason = decide(params, region, session.statuses, session.base, self._state.carries)
+        session, params = self.state.sessions[region], self.params
+        decision, reason = decide(params, region, session.statuses, session.base, self.state.carries)
         if decision is Decision.POLL:
             return []
         actions: list[Action] = []
@@ -323,7 +281,7 @@ class Satellite:
         missing = [digest for digest in objects if digest not in session.held]
         if behind and missing:
             holders = [device for device in params.devices_of(region) if device not in behind]
-            actions += self._fetch(region, missing[0], holders)
+            actions += self.fetch(region, missing[0], holders)
         for device in params.devices_of(region):
             lacks = device in behind and device not in session.updated
             opens = session.open and device not in session.opened
@@ -338,10 +296,10 @@ class Satellite:
         return actions
 
     def _collect(self, device: str, update: wire.Update) -> list[Action]:
-        region, params = update.region, self._params
+        region, params = update.region, self.params
         # `get` of a protobuf map would make a session where there is none.
-        serving = region in self._state.sessions
-        session = self._state.sessions[region] if serving else wire.Session()
+        serving = region in self.state.sessions
+        session = self.state.sessions[region] if serving else wire.Session()
         fields = {
             "region": region,
             "round": update.round,
@@ -357,14 +315,14 @@ class Satellite:
         session.accepted[device].CopyFrom(update)
         actions: list[Action] = [Report("update_accepted", Severity.ACTIVITY_LO, fields)]
         self._see(region, session.base.round)
-        actions += self._drop_carries(region)
+        actions += self._carrying.drop(region)
         if set(session.accepted) == set(params.devices_of(region)):
             actions += self._aggregate(region)
         return actions
 
     def _aggregate(self, region: str) -> list[Action]:
         """Eq. (2): the weighted mean in the order of device names, mixed where the round is one of mixing."""
-        session, params = self._state.sessions[region], self._params
+        session, params = self.state.sessions[region], self.params
         round_number = session.base.round + 1
         devices = sorted(session.accepted)
         inputs = {f"update/{n}": session.accepted[device].digest for n, device in enumerate(devices)}
@@ -372,7 +330,7 @@ class Satellite:
             "n_samples": [session.accepted[device].samples for device in devices]
         }
         wanted = carried_round(params, round_number)
-        carry = None if wanted is None else find_carry(params, region, wanted, self._state.carries)
+        carry = None if wanted is None else find_carry(params, region, wanted, self.state.carries)
         if carry is not None:
             inputs["carried"] = carry.digest
             job_params["alpha"] = params.alpha
@@ -380,13 +338,13 @@ class Satellite:
         return [StartJob(session.job, "aggregate", job_params, inputs, params.aggregate_ns)]
 
     def _aggregated(self, job: str, outputs: Mapping[str, Digest], now_ns: int) -> list[Action]:
-        region = next((name for name, session in self._state.sessions.items() if session.job == job), None)
+        region = next((name for name, session in self.state.sessions.items() if session.job == job), None)
         if region is None:
             return []
-        session, params = self._state.sessions[region], self._params
+        session, params = self.state.sessions[region], self.params
         round_number = session.base.round + 1
         wanted = carried_round(params, round_number)
-        carry = None if wanted is None else find_carry(params, region, wanted, self._state.carries)
+        carry = None if wanted is None else find_carry(params, region, wanted, self.state.carries)
         parents = [session.base.digest] + ([carry.digest] if carry is not None else [])
         record = wire.ModelRecord(
             region=region,
@@ -398,7 +356,7 @@ class Satellite:
                 wire.Contribution(device=device, round=round_number, samples=session.accepted[device].samples)
                 for device in sorted(session.accepted)
             ],
-            satellite=self._name,
+            satellite=self.name,
             created_ns=now_ns,
         )
         actions: list[Action] = self._report_model(record, carry)
@@ -409,7 +367,7 @@ class Satellite:
             fresh.statuses[name].CopyFrom(answer)
         fresh.held.extend(dict.fromkeys((record.digest, record.pre_digest)))
         session.CopyFrom(fresh)
-        return actions + self._take_along(region, now_ns) + self._advance(region)
+        return actions + self._carrying.take_along(region, now_ns) + self.advance(region)
 
     def _report_model(self, record: wire.ModelRecord, carry: wire.Carry | None) -> list[Action]:
         fields = {
@@ -429,14 +387,14 @@ class Satellite:
                 "digest": carry.digest,
                 "source": carry.record.region,
                 "source_round": carry.record.round,
-                "satellite": self._name,
+                "satellite": self.name,
             }
             actions.append(Report("carry_mixed", Severity.ACTIVITY_HI, mixed))
         return actions
 
     def _not_aggregated(self, job: str, reason: str) -> list[Action]:
         """Put aside the update that the worker blames; its region waits for the next service otherwise."""
-        for region, session in self._state.sessions.items():
+        for region, session in self.state.sessions.items():
             if session.job != job:
                 continue
             session.ClearField("job")
@@ -460,101 +418,24 @@ class Satellite:
             return actions
         return []
 
-    # ----------------------------------------------------------------------- store, carry, mix
-
-    def _take_along(self, region: str, now_ns: int) -> list[Action]:
-        """Pick up the region's newest mixing model where the plan designates this satellite."""
-        session, params = self._state.sessions[region], self._params
-        actions = self._drop_carries(region)
-        target = params.downstream(region)
-        if target is None or not session.HasField("base"):
-            return actions
-        holders: dict[int, list[str]] = {}
-        records: dict[int, wire.ModelRecord] = {}
-        for device, status in sorted(session.statuses.items()):
-            for record in status.mixing:
-                holders.setdefault(record.round, []).append(device)
-                records[record.round] = record
-        if is_mixing_round(params, session.base.round):
-            records[session.base.round] = session.base
-        for round_number in sorted(records):
-            if round_number + params.delta <= self._state.seen.get(target, 0):
-                continue
-            if find_carry(params, target, round_number, self._state.carries) is not None:
-                continue
-            satellite, reason = designated(params, self._orbits, records[round_number], now_ns)
-            if satellite != self._name:
-                continue
-            digest = carried_digest(params, records[round_number])
-            if digest not in session.held:
-                actions += self._fetch(region, digest, holders.get(round_number, []))
-            else:
-                actions += self._pick_up(target, records[round_number], reason)
-        return actions
-
-    def _pick_up(self, target: str, record: wire.ModelRecord, reason: str) -> list[Action]:
-        digest = carried_digest(self._params, record)
-        fields = {"region": record.region, "round": record.round, "digest": digest, "target": target}
-        if len(self._state.carries) >= CARRIES_MAX:
-            why = f"{CARRIES_MAX} models on board"
-            return [Report("carry_refused", Severity.WARNING_LO, {**fields, "reason": why})]
-        self._state.carries.append(wire.Carry(target=target, record=record, digest=digest))
-        actions: list[Action] = [
-            Report("carry_picked_up", Severity.ACTIVITY_HI, {**fields, "reason": reason})
-        ]
-        if target in self._state.sessions and self._state.sessions[target].HasField("base"):
-            actions += self._advance(target)
-        return actions
-
-    def _drop_carries(self, target: str) -> list[Action]:
-        """Drop what the devices of `target` have the mixture of, or have got past."""
-        actions: list[Action] = []
-        kept = []
-        up_to_round = self._state.seen.get(target, 0) - self._params.delta
-        for carry in self._state.carries:
-            if carry.target != target or carry.record.round > up_to_round:
-                kept.append(carry)
-            elif not self._has_mixed(carry):
-                fields = {
-                    "region": carry.record.region,
-                    "round": carry.record.round,
-                    "digest": carry.digest,
-                    "target": target,
-                }
-                actions.append(Report("carry_expired", Severity.ACTIVITY_LO, fields))
-        del self._state.carries[:]
-        self._state.carries.extend(kept)
-        return actions
-
-    def _has_mixed(self, carry: wire.Carry) -> bool:
-        """Whether the model that `carry` went into is known here, and is of this satellite's making."""
-        session = self._state.sessions[carry.target]
-        records = [session.base]
-        for status in session.statuses.values():
-            records += [status.model, *status.mixing]
-        return any(
-            record.round == carry.record.round + self._params.delta
-            and record.satellite == self._name
-            and carry.digest in record.parents
-            for record in records
-        )
+    # ------------------------------------------------------------------------------------ losses
 
     def _lost(self, digest: Digest) -> list[Action]:
         """Forget what is gone; a service that was at work on it begins anew, by polling."""
         actions: list[Action] = [Report("object_lost", Severity.WARNING_HI, {"digest": digest})]
-        targets = {carry.target for carry in self._state.carries if carry.digest == digest}
-        kept = [carry for carry in self._state.carries if carry.digest != digest]
-        del self._state.carries[:]
-        self._state.carries.extend(kept)
-        for region in sorted(self._state.sessions):
-            session = self._state.sessions[region]
+        targets = {carry.target for carry in self.state.carries if carry.digest == digest}
+        kept = [carry for carry in self.state.carries if carry.digest != digest]
+        del self.state.carries[:]
+        self.state.carries.extend(kept)
+        for region in sorted(self.state.sessions):
+            session = self.state.sessions[region]
             accepted = {update.digest for update in session.accepted.values()}
             if digest not in accepted and digest not in session.held and region not in targets:
                 continue
             if session.job:
                 actions.append(CancelJob(session.job))
             session.CopyFrom(wire.Session(start_ns=session.start_ns, end_ns=session.end_ns))
-            for device in self._params.devices_of(region):
+            for device in self.params.devices_of(region):
                 if device in self._contacts:
                     actions += self._poll(region, device)
         return actions

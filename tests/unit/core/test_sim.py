@@ -255,7 +255,7 @@ def test_objects_of_a_letter_that_is_superseded_stop_at_the_border_of_a_chunk_an
     assert [line for line in heard(found, DEVICE) if "Delivered" in line] == ["28: Delivered new"]
     assert "12: Undelivered old superseded" in heard(found, "sat")
     assert found.partial(DEVICE) == {"stale": 64 * 1024}
-    shelf = found._nodes[DEVICE].shelf
+    shelf = found.nodes[DEVICE].shelf
     shelf.keep(set(), found.now_ns)
     assert shelf.partial == {}  # nothing is expected for it any more
 
