@@ -281,24 +281,28 @@ class Transfers:
         left_bytes = believed.volume_bytes(now_ns, until_ns) - in_air_bytes
         return 0 if left_bytes < TAIL_BYTES else min(chunk_bytes, max(left_bytes // 2, TAIL_BYTES))
 
+    def _next_chunk(self, here: Peer, letter: Letter, in_air_bytes: int, *, ahead: bool = False) -> int:
+        """The bytes that objects of a letter are given now: none once another ought to have the link."""
+        here.meter.heard(wall_s(), here.client.object_bytes - in_air_bytes)
+        here.client.pace = self.pace(here)
+        if letter not in self._driver.core.outbox.heads(here.name):
+            return 0  # withdrawn, superseded or expired meanwhile
+        chosen = self._next(here)
+        if chosen is not None and chosen[0].identity != letter.identity:
+            first, first_ahead = chosen
+            if first.lane < letter.lane or (ahead and not first_ahead):
+                return 0
+        return self._room_bytes(here, in_air_bytes)
+
     def _room(self, here: Peer, letter: Letter, digest: Digest, *, ahead: bool) -> Room:
-        """The chunks that an object of a letter is given: none once another ought to have the link."""
+        """The chunks of an object that goes alone."""
         driver, client = self._driver, here.client
         lacking_bytes, before_bytes = driver.lacking.get((here.name, digest), 0), client.object_bytes
 
         def room(in_air_bytes: int) -> int:
             arrived_bytes = client.object_bytes - before_bytes - in_air_bytes
             driver.lacking[here.name, digest] = lacking_bytes - arrived_bytes
-            here.meter.heard(wall_s(), client.object_bytes - in_air_bytes)
-            client.pace = self.pace(here)
-            if letter not in self._driver.core.outbox.heads(here.name):
-                return 0  # withdrawn, superseded or expired meanwhile
-            chosen = self._next(here)
-            if chosen is not None and chosen[0].identity != letter.identity:
-                first, first_ahead = chosen
-                if first.lane < letter.lane or (ahead and not first_ahead):
-                    return 0
-            return self._room_bytes(here, in_air_bytes)
+            return self._next_chunk(here, letter, in_air_bytes, ahead=ahead)
 
         return room
 
@@ -445,19 +449,12 @@ class Transfers:
         return whole
 
     def _room_together(self, here: Peer, head: Letter) -> Callable[[Digest, int], int]:
-        """As `_room`, for objects that are under way side by side: what all have in the air counts."""
-        client, in_air = here.client, dict[Digest, int]()
+        """The chunks of objects that are under way side by side: what all have in the air counts."""
+        in_air = dict[Digest, int]()
 
         def room(digest: Digest, in_air_bytes: int) -> int:
             in_air[digest] = in_air_bytes
-            all_bytes = sum(in_air.values())
-            here.meter.heard(wall_s(), client.object_bytes - all_bytes)
-            if head not in self._driver.core.outbox.heads(here.name):
-                return 0  # withdrawn, superseded or expired meanwhile
-            chosen = self._next(here)
-            if chosen is not None and chosen[0].lane < head.lane:
-                return 0
-            return self._room_bytes(here, all_bytes)
+            return self._next_chunk(here, head, sum(in_air.values()))
 
         return room
 
