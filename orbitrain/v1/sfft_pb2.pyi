@@ -135,7 +135,7 @@ class Crossed(_message.Message):
     def __init__(self, round: _Optional[int] = ..., attempt: _Optional[int] = ..., plane: _Optional[int] = ..., target: _Optional[int] = ..., entry: _Optional[str] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("satellite", "serial", "round", "attempt", "head", "names", "weight", "absent", "spoiled")
+    __slots__ = ("satellite", "serial", "round", "attempt", "head", "names", "weight", "absent", "spoiled", "lacks")
     SATELLITE_FIELD_NUMBER: _ClassVar[int]
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +145,7 @@ class Status(_message.Message):
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     ABSENT_FIELD_NUMBER: _ClassVar[int]
     SPOILED_FIELD_NUMBER: _ClassVar[int]
+    LACKS_FIELD_NUMBER: _ClassVar[int]
     satellite: str
     serial: int
     round: int
@@ -154,7 +155,8 @@ class Status(_message.Message):
     weight: int
     absent: _containers.RepeatedScalarFieldContainer[str]
     spoiled: bool
-    def __init__(self, satellite: _Optional[str] = ..., serial: _Optional[int] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., head: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., weight: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ..., spoiled: _Optional[bool] = ...) -> None: ...
+    lacks: bool
+    def __init__(self, satellite: _Optional[str] = ..., serial: _Optional[int] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., head: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., weight: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ..., spoiled: _Optional[bool] = ..., lacks: _Optional[bool] = ...) -> None: ...
 
 class Chunks(_message.Message):
     __slots__ = ("digests",)

@@ -112,6 +112,11 @@ class NumpyEngine:
                 size = params["chunk_samples"]
                 chunks = [inputs[n : n + size] @ EMBEDDING for n in range(0, len(inputs), size)]
                 return {}, {f"chunk/{n}": self.put(chunk) for n, chunk in enumerate(chunks)}
+            case "sfft.features":
+                inputs, _ = samples_of(params["satellite"], params["round"], params["samples"])
+                size = params["chunk_samples"]
+                made = [features_of(inputs[n : n + size] @ EMBEDDING) for n in range(0, len(inputs), size)]
+                return {}, {f"features/{n}": self.put(chunk) for n, chunk in enumerate(made)}
             case "sfft.backbone":
                 found = {}
                 for name, digest in objects.items():
@@ -146,10 +151,14 @@ class NumpyEngine:
         raise JobError(f"there is no job {job.kind}")
 
 
-def reference(rounds: Sequence[Sequence[str]], count: int) -> np.ndarray:
-    """Gradient descent on the union of the samples of those who took part in each round."""
+def reference(rounds: Sequence[Sequence[str]], count: int, *, cached: bool = False) -> np.ndarray:
+    """Gradient descent on the union of the samples of those who took part in each round.
+
+    `cached`: every round is of the samples of the first.
+    """
     head = HEAD
     for number, names in enumerate(rounds, 1):
+        number = 1 if cached else number
         pairs = [samples_of(name, number, count) for name in names]
         features = features_of(np.vstack([inputs for inputs, _ in pairs]) @ EMBEDDING)
         head = head - RATE * gradient(head, features, np.concatenate([labels for _, labels in pairs]))

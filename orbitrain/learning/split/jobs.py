@@ -3,6 +3,7 @@
     kind           params                        inputs                      outputs            result
     sfft.embed     task, satellite, round,       piece                       chunk/0..          -
                    samples, chunk_samples, wire
+    sfft.features  as sfft.embed                 embedding, backbone         features/0..       -
     sfft.backbone  wire                          piece, chunk/OWNER/0..      features/OWNER/0.. -
     sfft.head      task, satellite, round,       head, features/0..          part/0..           loss,
                    samples, parts, steps,                                                       accuracy
@@ -60,6 +61,20 @@ def embed_samples(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir
         some = numbers[start : start + size]
         block = embed(piece, satellite, some, samples.inputs(satellite, some))
         outputs[f"chunk/{place}"] = _written(out_dir / f"chunk-{place}", encode_block(block, wire))
+    return JobResult({}, outputs)
+
+
+def features_on_board(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    """A satellite's batch through embedding and backbone, a chunk at a time."""
+    satellite, numbers = _batch(params)
+    samples, size, wire = _samples(params), params["chunk_samples"], params.get("wire", "float32")
+    embedding, backbone = _piece(inputs, "embedding"), _piece(inputs, "backbone")
+    outputs = {}
+    for place, start in enumerate(range(0, len(numbers), size)):
+        some = numbers[start : start + size]
+        block = embed(embedding, satellite, some, samples.inputs(satellite, some))
+        (done,) = run_blocks(backbone, [block], embedding.digest)
+        outputs[f"features/{place}"] = _written(out_dir / f"features-{place}", encode_block(done, wire))
     return JobResult({}, outputs)
 
 
@@ -145,6 +160,7 @@ def evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pat
 
 KINDS: Final = {
     "sfft.embed": embed_samples,
+    "sfft.features": features_on_board,
     "sfft.backbone": run_backbone,
     "sfft.head": step_head,
     "sfft.add": add,

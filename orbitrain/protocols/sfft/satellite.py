@@ -161,7 +161,8 @@ class Satellite:
     ) -> StartJob:
         """A job of this attempt."""
         self.state.jobs.append(name)
-        given = {**self.params.settings, "satellite": self.name, "round": self.state.round.round}
+        number = 1 if self.params.work.cache else self.state.round.round
+        given = {**self.params.settings, "satellite": self.name, "round": number}
         return StartJob(name, f"sfft.{kind}", {**given, **params}, objects, took_ns)
 
     def is_running(self, name: str) -> bool:
@@ -260,9 +261,10 @@ class Satellite:
         kept = wire.SatelliteState(round=fresh, serial=state.serial)
         for name, status in state.statuses.items():
             kept.statuses[name].CopyFrom(status)
-        if fresh.round == state.round.round:
-            # Embeddings and features are the round's; a ring formed anew gets what it lacks of them.
+        if self.params.work.cache or fresh.round == state.round.round:
             kept.features.CopyFrom(state.features)
+        if fresh.round == state.round.round:
+            # Embeddings are the round's; a ring formed anew gets what it lacks of them.
             for owner, chunks in state.held.items():
                 kept.held[owner].CopyFrom(chunks)
             for station, fetch in state.fetches.items():
@@ -339,11 +341,12 @@ class Satellite:
             own.weight = sum(known.sum.weight for known in state.sums.values())
         own.absent.extend(self._absent())
         own.spoiled = state.spoiled
+        own.lacks = self._waits_for_features
         before = state.statuses[self.name]
         own.satellite, own.serial = self.name, before.serial
         if own == before:
             return []
-        own.serial += 1
+        own.serial = max(own.serial + 1, self.now_ns)  # also after the loss of a disk it is a later one
         before.CopyFrom(own)
         return [self._pass(peer, own) for peer in self._hearers()]
 
@@ -398,7 +401,11 @@ class Satellite:
             return []
         work = self.params.work
         sizes = {"samples": work.samples, "chunk_samples": work.chunk_samples}
-        return [self.job(EMBED, EMBED, sizes, {"piece": self.params.pieces.embedding}, self._times.embed_ns)]
+        pieces = self.params.pieces
+        if work.on_board:
+            both = {"embedding": pieces.embedding, "backbone": pieces.backbone}
+            return [self.job(EMBED, "features", sizes, both, self._times.embed_ns)]
+        return [self.job(EMBED, EMBED, sizes, {"piece": pieces.embedding}, self._times.embed_ns)]
 
     def _step(self) -> list[Action]:
         """Local steps of the head on the features; without them in time, nothing."""
@@ -446,9 +453,13 @@ class Satellite:
             return []
         state.jobs.remove(job)
         if job == EMBED:
-            for index in range(self.params.work.chunks):
-                state.held[self.name].digests[index] = outputs[f"chunk/{index}"]
-            return [self.report("embedded")]
+            work = self.params.work
+            for index in range(work.chunks):
+                if work.on_board:
+                    state.features.digests[index] = outputs[f"features/{index}"]
+                else:
+                    state.held[self.name].digests[index] = outputs[f"chunk/{index}"]
+            return [self.report("features_computed" if work.on_board else "embedded")]
         if job == HEAD:
             for part in range(self.reducing.parts):
                 state.own[part] = outputs[f"part/{part}"]

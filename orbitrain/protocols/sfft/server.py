@@ -160,6 +160,7 @@ class Server:
         known = self._state.statuses
         if status.satellite not in known or known[status.satellite].serial < status.serial:
             known[status.satellite].CopyFrom(status)
+            self._stale |= self._params.work.cache
 
     # ------------------------------------------------------------------------------------- advance
 
@@ -273,7 +274,7 @@ class Server:
 
     def _hand_out(self) -> list[Action]:
         state, work = self._state, self._params.work
-        if not self._stale:
+        if not self._stale or work.on_board:
             return []
         self._stale = False
         live = [
@@ -294,7 +295,7 @@ class Server:
             }
             numbers = []
             for place, owner in enumerate(members):
-                if owner not in state.round.participants:
+                if owner not in state.round.participants or not self._lacks(owner):
                     continue
                 come = state.pieces[owner].digests if owner in state.pieces else {}
                 first = place * work.chunks
@@ -312,6 +313,13 @@ class Server:
         }
         handouts = self._downlink.handouts(self._now_ns, free, outstanding, live)
         return [self._fetch(*link, chosen) for link, chosen in sorted(handouts.items()) if chosen]
+
+    def _lacks(self, owner: str) -> bool:
+        """Whether its samples have to come down: where features are kept, only if it says so."""
+        if not self._params.work.cache:
+            return True
+        said = self._state.statuses.get(owner) if owner in self._state.statuses else None
+        return said is not None and _is_of(self._state.round, said) and said.lacks
 
     def _fetch(self, satellite: str, station: str, numbers: Iterable[int]) -> Action:
         state, chunks = self._state, self._params.work.chunks

@@ -36,10 +36,10 @@ class Pieces:
 class Times:
     """Declared durations of jobs, and how long one waits for others, in scenario ns.
 
-    `embed_ns` is of a satellite's whole batch, `backbone_ns` of one chunk on the server, `head_ns` of all
-    local steps, `add_ns` of any sum of heads. After `step_ns` of an attempt those without features are not
-    waited for; after `commit_ns` it is given up for another one. A neighbour that the plan has in contact is
-    absent after `patience_ns` without it.
+    `embed_ns` is of a satellite's whole batch (where features are computed on board, of these), `backbone_ns`
+    of one chunk on the server, `head_ns` of all local steps, `add_ns` of any sum of heads. After `step_ns` of
+    an attempt those without features are not waited for; after `commit_ns` whoever has a head is enough. A
+    neighbour that the plan has in contact is absent after `patience_ns` without it.
     """
 
     embed_ns: int
@@ -70,6 +70,10 @@ class Work:
     chunk_samples: int
     gather: Gather = Gather.TWO_WAY
     reduce: Reduce = Reduce.AUTO
+    on_board: bool = False
+    """The baseline: each satellite runs the backbone itself, and nothing of samples is sent."""
+    cache: bool = False
+    """Every round is of the same samples, and features once received are kept."""
 
     @property
     def chunks(self) -> int:

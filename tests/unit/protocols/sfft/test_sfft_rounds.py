@@ -73,7 +73,8 @@ def two_planes(
 def check_head(ran: World) -> None:
     """It is gradient descent on the samples of those whom the commits list."""
     assert ran.simulation.dead_letters == 0
-    wanted = reference(ran.participants(), ran.params.work.samples)
+    work = ran.params.work
+    wanted = reference(ran.participants(), work.samples, cached=work.cache)
     np.testing.assert_allclose(ran.head(), wanted, rtol=0, atol=1e-12)
 
 
@@ -182,4 +183,41 @@ def test_a_sum_that_cannot_be_made_costs_an_attempt() -> None:
     ran.run()
     assert [entry.event.fields["attempt"] for entry in ran.events("round_begun")] == [1, 2, 1]
     assert ran.participants() == [list(ran.params.satellites)] * 2
+    check_head(ran)
+
+
+def blocks_to_the_ground(ran: World) -> int:
+    delivered = [entry.event.fields for entry in ran.events("letter_delivered")]
+    return sum(fields["key"].startswith("block/") and fields["to"] == "gs" for fields in delivered)
+
+
+def test_on_board_nothing_of_samples_is_sent_and_the_heads_are_the_same() -> None:
+    ground, board = two_planes().run(), two_planes(on_board=True).run()
+    assert board.heads() == ground.heads()
+    assert blocks_to_the_ground(board) == 0 < blocks_to_the_ground(ground)
+    assert board.simulation.now_ns < ground.simulation.now_ns
+    check_head(board)
+
+
+def test_features_that_are_kept_are_fetched_once() -> None:
+    ran = two_planes(cache=True, rounds=4).run()
+    assert blocks_to_the_ground(ran) == len(ran.params.satellites) * ran.params.work.chunks
+    assert ran.participants() == [list(ran.params.satellites)] * 4
+    check_head(ran)
+
+
+def test_features_that_are_kept_and_lost_with_a_disk_are_fetched_again() -> None:
+    ran = two_planes(cache=True, rounds=3)
+    seen: list[str] = []
+
+    def watch(node: str, event: object) -> None:
+        if getattr(event, "kind", "") == "committed" and not seen:
+            seen.append(node)
+            ran.simulation.kill("a-3", lose_disk=True)
+
+    ran.watch = watch
+    ran.run()
+    lost = ran.params.work.chunks
+    assert blocks_to_the_ground(ran) == (len(ran.params.satellites) + 1) * lost
+    assert ran.participants() == [list(ran.params.satellites)] * 3
     check_head(ran)
