@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from orbitrain.protocols.sfft.ring import Gather, Reduce
+from orbitrain.contacts.gateways import Gateways, Transfer
+from orbitrain.protocols.sfft.costs import Load, round_traffic
+from orbitrain.protocols.sfft.planes import flood
+from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring
 from tests.trace.sfft_world import (
+    HEAD,
+    TOKENS,
+    WIDTH,
     NumpyEngine,
     Spell,
     World,
@@ -221,3 +228,74 @@ def test_features_that_are_kept_and_lost_with_a_disk_are_fetched_again() -> None
     assert blocks_to_the_ground(ran) == (len(ran.params.satellites) + 1) * lost
     assert ran.participants() == [list(ran.params.satellites)] * 3
     check_head(ran)
+
+
+# --- what it costs ------------------------------------------------------------------------------------------
+
+
+def moved_bytes(ran: World, kind: str, link_class: str) -> tuple[int, int]:
+    """(bytes, letters) of one kind over a class of links."""
+    told = [entry.event.fields for entry in ran.events("letter_delivered")]
+    sizes = [
+        fields["bytes"]
+        for fields in told
+        if fields["key"].startswith(f"{kind}/") and fields["class"] == link_class
+    ]
+    return sum(sizes), len(sizes)
+
+
+@pytest.mark.parametrize("gather", list(Gather))
+@pytest.mark.parametrize("reduce", [Reduce.RING, Reduce.CHAIN, Reduce.GATHER])
+def test_a_round_moves_the_bytes_that_the_counters_expect(gather: Gather, reduce: Reduce) -> None:
+    ran = two_planes(gather=gather, reduce=reduce, rounds=1, samples=64, chunk_samples=16).run()
+    params = ran.params
+    load = Load(64, TOKENS * WIDTH * 8, WIDTH * 8, HEAD.nbytes)
+    expected = round_traffic([Ring(plane) for plane in params.planes], load, gather, reduce)
+    summed = "head" if reduce is Reduce.GATHER else "visit"
+    for kind, link_class, nbytes in (
+        ("block", "intra_isl", expected.gather_bytes),
+        ("block", "feeder", expected.down_bytes),
+        ("block", "backhaul", expected.down_bytes),
+        ("features", "backhaul", expected.up_bytes),
+        ("features", "feeder", expected.up_bytes),
+        (summed, "intra_isl", expected.reduce_bytes),
+    ):
+        found, letters = moved_bytes(ran, kind, link_class)
+        assert nbytes <= found <= nbytes + 400 * letters, (kind, link_class)
+    found, letters = moved_bytes(ran, "sum", "inter_isl")
+    assert found <= 2 * (expected.edge_bytes_max + 400 * letters)  # an edge has two directions
+    assert letters == 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_sums_reach_every_plane_as_early_as_the_windows_allow(seed: int) -> None:
+    draw = random.Random(seed)
+    engine = NumpyEngine()
+    params = params_of([1, 2, 1, 2], engine, rounds=1, on_board=True)
+    spells = rings(params, END_S) + backhaul(params, END_S)
+    spells += [("feeder", (name, "gs", 1.0, 60.0)) for name in params.satellites]
+    taken: set[tuple[int, int]] = set()
+    for _ in range(14):
+        one, other = sorted(draw.sample(range(4), 2))
+        start_s = draw.uniform(60, 1_500)
+        ends = params.planes[one][0], params.planes[other][0]
+        if (one, other) not in taken:
+            taken.add((one, other))
+            spells += crossings(*((*ends, start_s + gap_s, start_s + gap_s + 40) for gap_s in (0, 300, 700)))
+    plan = plan_of(params, spells, END_S)
+    ran = world(plan, params, engine)
+    ran.run()
+    reduced = {entry.node: entry.event.t_ns for entry in ran.events("reduced")}
+    averaged = {entry.node: entry.event.t_ns for entry in ran.events("averaged")}
+    ready_ns = {plane: max(reduced[name] for name in members) for plane, members in enumerate(params.planes)}
+    # A letter takes `handling` to be taken in, and again within the plane; a contact is confirmed after 1 s.
+    transfer = Transfer(HEAD.nbytes + 600, 1 * S, 1 * S, spread_ns=1 * S)
+    bound = flood(
+        Gateways(plan, dict(enumerate(params.planes)), transfer),
+        {plane: {plane: t_ns} for plane, t_ns in ready_ns.items()},
+        range(4),
+    ).done_ns
+    if bound is None:
+        assert not averaged or len(averaged) < len(params.satellites)
+    else:
+        assert max(averaged.values()) <= bound + 5 * S
