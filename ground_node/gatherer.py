@@ -13,12 +13,13 @@ from pathlib import Path
 
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import Digest, Severity
-from orbitrain.results import Progress
 from orbitrain.runtime.clock import Clock
 from orbitrain.runtime.daemon import Duty, Node
 from orbitrain.step import Event
+from orbitrain.systems.watches import WATCHED, watched
 from orbitrain.transport.rpc import LinkDown, OperatorClient, PeerRefused
 from orbitrain.transport.store.archive import Archive
+from orbitrain.transport.store.blobs import BlobStore
 from orbitrain.transport.store.errors import PageRejected, StorageFull
 from orbitrain.v1 import operator_pb2 as wire
 
@@ -45,16 +46,12 @@ class _Source:
 class Gatherer(Duty):
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._archive = Archive(archive_path(node.folder / node.config.state))
-        self._task = node.config.task_params(node.folder)
+        state = node.folder / node.config.state
+        self._archive = Archive(archive_path(state))
+        self._blobs = BlobStore(state / "gathered")
         self._wanted: dict[Digest, str] = {}
         """Models that were aggregated and not evaluated yet: digest -> node that holds it."""
-        self._newest: dict[str, tuple[int, Digest]] = {}
-        """Newest model of each region, kept: (round, digest)."""
-        table = node.config.fedmeld
-        assert table is not None
-        regions = {device: region.name for region in table.regions for device in region.devices}
-        self._progress = Progress(table.rounds, regions)
+        self._watch, self._evaluation = watched(node.config, node.folder)
         self._turn = asyncio.Lock()
         self._sources: list[_Source] = []
 
@@ -74,15 +71,16 @@ class Gatherer(Duty):
             for source in self._sources:
                 await source.client.close()
             self._archive.close()
+            self._blobs.close()
 
     def _publish(self) -> None:
         """How far the run is; said again every round, since the bus may drop it."""
-        scores = {region: self._archive.evaluation(digest) for region, (_, digest) in self._newest.items()}
-        fields = {
-            "finished": self._progress.finished,
-            "rounds": self._progress.rounds(),
-            "accuracy": {region: score for region, score in scores.items() if score is not None},
+        scores = {
+            digest: score
+            for digest in self._watch.newest()
+            if (score := self._archive.evaluation(digest)) is not None
         }
+        fields = {"finished": self._watch.finished, **self._watch.shown(scores)}
         self._node.telemetry.publish("progress", fields)
 
     async def gather(self) -> list[str]:
@@ -123,20 +121,12 @@ class Gatherer(Duty):
                 self._see_row(source.name, row)
 
     def _see_row(self, node: str, row: wire.JournalEvent) -> None:
-        if row.kind in ("aggregated", "model_adopted"):
+        if row.kind in WATCHED:
             severity = Severity(row.severity)
             self._see(node, Event(row.t_ns, row.role, severity, row.kind, json.loads(row.fields_json)))
 
     def _see(self, node: str, event: Event) -> None:
-        self._progress.see(event, node)
-        if event.kind == "aggregated":
-            self._see_model(node, dict(event.fields))
-
-    def _see_model(self, node: str, fields: dict[str, object]) -> None:
-        region, number, digest = str(fields["region"]), int(str(fields["round"])), str(fields["digest"])
-        if number >= self._newest.get(region, (0, ""))[0]:
-            self._newest[region] = (number, digest)
-        for wanted in (digest, str(fields["pre"])):
+        for wanted in self._watch.see(event, node):
             if self._archive.evaluation(wanted) is None:
                 self._wanted[wanted] = node
 
@@ -144,8 +134,7 @@ class Gatherer(Duty):
 
     async def _evaluate_all(self) -> None:
         addresses = {source.name: source.client for source in self._sources}
-        blobs = self._node.blobs
-        kept = {digest for _, digest in self._newest.values()}
+        blobs, kept = self._blobs, set(self._watch.newest())
         for digest, node in list(self._wanted.items()) + [(digest, "") for digest in sorted(kept)]:
             if not blobs.has(digest):
                 holders = [addresses[node]] if node in addresses else list(addresses.values())
@@ -157,7 +146,7 @@ class Gatherer(Duty):
     async def _fetch(self, digest: Digest, holders: list[OperatorClient]) -> None:
         for client in holders:
             try:
-                if await client.get_object(digest, self._node.blobs, CALL_TIMEOUT_S):
+                if await client.get_object(digest, self._blobs, CALL_TIMEOUT_S):
                     return
             except LinkDown:
                 return  # it will be back: ask again the next time round
@@ -166,11 +155,11 @@ class Gatherer(Duty):
         self._wanted.pop(digest, None)  # nobody has it any more
 
     async def _evaluate(self, digest: Digest) -> None:
-        blobs = self._node.blobs
+        how, blobs = self._evaluation, self._blobs
+        others = {name: self._node.blobs.path(each) for name, each in how.objects.items()}
+        inputs = {**others, how.subject: blobs.path(digest)}
         try:
-            done = await self._node.jobs.run(
-                "evaluate", {"task": self._task}, {"model": blobs.path(digest)}, blobs.scratch / "evaluate"
-            )
+            done = await self._node.jobs.run(how.kind, how.params, inputs, blobs.scratch / "evaluate")
         except JobError as error:
             _log.warning("model %s: %s", digest[:12], error)
         else:

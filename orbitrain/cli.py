@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,6 +19,7 @@ from orbitrain.display import Display, show_result, working
 from orbitrain.doctor_command import doctor_command
 from orbitrain.learning.outcome import JobError
 from orbitrain.links_commands import Cues, clean_command, links_up, links_verify
+from orbitrain.machine import Digest
 from orbitrain.outputs import RunFolder, load_plan, replace_bytes
 from orbitrain.passes_command import passes_command
 from orbitrain.plan_commands import (
@@ -34,18 +35,22 @@ from orbitrain.results import UNSHAPED
 from orbitrain.runtime.clock import SECOND_NS, utc_stamp, wall_s
 from orbitrain.scenario import Scenario, ScenarioError, load_scenario
 from orbitrain.send_command import send_command
+from orbitrain.setting import Setting
+from orbitrain.step import Event
+from orbitrain.systems import system_of
+from orbitrain.systems.system import Watch
 from orbitrain.testbed.choice import choose
 from orbitrain.testbed.cues import check_endpoint
 from orbitrain.testbed.guest import command_in_guest, in_guest
 from orbitrain.testbed.host import PREFERRED, Obstacles, enter
-from orbitrain.testbed.run import Ended, Interrupted, accuracy_rows, collect, run_daemons
+from orbitrain.testbed.run import Ended, Interrupted, collect, run_daemons
 from orbitrain.testbed.shaping import Shaping
 from orbitrain.testbed.supervisor import DaemonFailed
 from orbitrain.testbed.tcp import choose_congestion
 from orbitrain.testbed.warmth import warmed
 from orbitrain.transfers_command import transfers_command
 from orbitrain.update_command import plan_update
-from orbitrain.virtual import Setting, workshop
+from orbitrain.virtual import workshop
 
 app = typer.Typer(
     help="Learning across satellites, ground stations and devices.",
@@ -139,7 +144,7 @@ def _prepare(
     if not folder.identity.exists():
         # A task that cannot be used must be known before anything is written.
         with workshop(setting) as shop:
-            shop.initial()
+            shop.objects()
     finished = folder.claim({"scenario_sha256": scenario.sha256, "seed": seed, "driver": driver})
     _check_plan(plans.believed, scenario, folder.plan)
     keep(folder, plans)
@@ -179,27 +184,28 @@ def _result(run: _Run, driver: str, scenario_ns: int, ended: Ended) -> dict[str,
     }
 
 
-def _isolated(run: _Run, wanted: bool, console: Console, quiet: bool) -> dict[str, Any] | None:
-    """Accuracy of the same regions when nothing is mixed, in virtual time."""
-    if not wanted:
-        return None
-    if not quiet:
-        console.print("repeating the scenario with alpha = 0 in virtual time", highlight=False)
+def _compared(run: _Run, wanted: bool, console: Console, quiet: bool) -> dict[str, Any]:
+    """What the same scenario comes to by the system's baseline, in virtual time."""
     with workshop(run.setting) as shop:
-        accuracy: dict[str, Any] | None = shop.simulate(shop.initial(), alpha=0.0).summary["accuracy"]
-    return accuracy
+        if not wanted:
+            return shop.system.compared(None, 0)
+        if not quiet:
+            what = shop.system.baseline
+            console.print(f"repeating the scenario {what} in virtual time", highlight=False)
+        done = shop.simulate(shop.objects(), baseline=True)
+        return shop.system.compared(done.summary, done.scenario_ns)
 
 
-_ORDER = (
+_HEAD = (
     *("scenario", "protocol", "seed", "links", "congestion", "driver", "plan_sha256"),
     *("scenario_seconds", "wall_seconds"),
-    *("rounds", "accuracy", "isolated_accuracy", "updates", "carries", "bytes", "restarts", "overruns"),
-    *("model_sha256", "links_truth"),
 )
+_TAIL = ("restarts", "overruns", "model_sha256", "links_truth")
 
 
 def _finish(run: _Run, result: dict[str, Any], console: Console) -> None:
-    ordered = {key: result[key] for key in _ORDER}
+    order = (*_HEAD, *system_of(run.setting).order(), *_TAIL)
+    ordered = {key: result[key] for key in order}
     run.folder.write_result(ordered)
     show_result(ordered, str(run.folder.path), console)
 
@@ -257,13 +263,13 @@ def run_command(
             return
         if not quiet:
             console.print(f"links: {why}", highlight=False, markup=False, soft_wrap=True)
-        with Display(run.setting.scenario, console, quiet) as display:
+        with Display(run.setting, console, quiet) as display:
             shaping = None if backend is None else Shaping(backend, not no_probe, cues, congestion)
             ended = run_daemons(run.setting, run.folder, speed, display, shaping)
         summary, end_ns = collect(run.setting, run.folder)
-        isolated = _isolated(run, not no_baseline, console, quiet)
+        compared = _compared(run, not no_baseline, console, quiet)
     head = {**_result(run, "daemons", end_ns, ended), "congestion": congestion}
-    _finish(run, {**head, **summary, "isolated_accuracy": isolated}, console)
+    _finish(run, {**head, **summary, **compared}, console)
 
 
 @app.command("sim")
@@ -285,28 +291,21 @@ def sim_command(
     with (
         run.folder.only_one(),
         workshop(run.setting) as shop,
-        Display(run.setting.scenario, console, quiet) as display,
+        Display(run.setting, console, quiet) as display,
     ):
-        progress = run.setting.progress()
-        newest: dict[str, float] = {}
 
-        def watch(node: str, event: Any, scores: Any) -> None:
-            progress.see(event, node)
-            if event.kind == "aggregated":
-                newest[event.fields["region"]] = scores[event.fields["digest"]]
-                display("progress", {"rounds": progress.rounds(), "accuracy": newest})
+        def watch(node: str, event: Event, progress: Watch, scores: Mapping[Digest, float]) -> None:
+            display("progress", progress.shown(scores))
             display("event", {"node": node, "event": event.kind, "fields": event.fields})
             display("time", {"t_ns": event.t_ns, "restarts": 0})
 
-        done = shop.simulate(shop.initial(), watch=watch)
+        done = shop.simulate(shop.objects(), watch=watch)
         run.folder.write_events(done.entries)
-        run.folder.write_metrics(
-            sorted(accuracy_rows(done.entries, done.evaluations, run.setting.scenario.ground.name))
-        )
+        run.folder.write_metrics(sorted(shop.system.metrics(done.entries, done.scores)))
         run.folder.write_models(done.models)
     head = _result(run, "sim", done.scenario_ns, Ended(wall_s() - begun_s, 0, UNSHAPED))
-    isolated = _isolated(run, not no_baseline, console, quiet)
-    _finish(run, {**head, **done.summary, "isolated_accuracy": isolated}, console)
+    compared = _compared(run, not no_baseline, console, quiet)
+    _finish(run, {**head, **done.summary, **compared}, console)
 
 
 @plan_app.command("build")

@@ -13,7 +13,8 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from orbitrain.runtime.clock import SECOND_NS, wall_s
-from orbitrain.scenario import Scenario
+from orbitrain.setting import Setting
+from orbitrain.systems import system_of
 
 LINE_S = 10.0
 """Wall seconds between two lines where the output is no terminal."""
@@ -35,14 +36,16 @@ def _size(nbytes: float) -> str:
 class Display:
     """Takes news of a run by calling it; a context manager while it is live."""
 
-    def __init__(self, scenario: Scenario, console: Console, quiet: bool) -> None:
-        self._scenario = scenario
+    def __init__(self, setting: Setting, console: Console, quiet: bool) -> None:
+        self._scenario = setting.scenario
+        system = system_of(setting)
+        self._row = system.row
         self._console = console
         self._quiet = quiet
         self._t_ns = 0
         self._contacts: dict[str, float] = {}
         self._moved: dict[str, float] = {}
-        self._rounds = {region.name: 0 for region in scenario.regions}
+        self._rounds = dict.fromkeys(system.rows, 0)
         self._accuracy: dict[str, float] = {}
         self._mixed = 0
         self._restarts = 0
@@ -100,15 +103,15 @@ class Display:
 
     def _summary(self) -> str:
         rounds = ", ".join(
-            f"{region} {number}/{self._scenario.rounds}"
-            + (f" ({self._accuracy[region]:.0%})" if region in self._accuracy else "")
-            for region, number in self._rounds.items()
+            f"{row} {number}/{self._scenario.rounds}"
+            + (f" ({self._accuracy[row]:.0%})" if row in self._accuracy else "")
+            for row, number in self._rounds.items()
         )
-        line = (
-            f"{_clock(self._t_ns)} of {_clock(self._scenario.duration_ns)}  rounds (accuracy): {rounds}  "
-            f"mixed {self._mixed}"
-        )
-        return "  ".join([line, *self._sampled()])
+        line = f"{_clock(self._t_ns)} of {_clock(self._scenario.duration_ns)}  rounds (accuracy): {rounds}"
+        return "  ".join([line, *self._carried(), *self._sampled()])
+
+    def _carried(self) -> list[str]:
+        return [f"mixed {self._mixed}"] if self._scenario.regions else []
 
     def _sampled(self) -> list[str]:
         """What daemons tell of themselves every few seconds; nothing where there are none."""
@@ -124,18 +127,50 @@ class Display:
 
     def _panel(self) -> Table:
         table = Table(title=f"{self._scenario.name}  {_clock(self._t_ns)}", title_justify="left")
-        for column in ("region", "round", "accuracy"):
+        for column in (self._row, "round", "accuracy"):
             table.add_column(column)
-        for region, number in self._rounds.items():
-            score = f"{self._accuracy[region]:.1%}" if region in self._accuracy else ""
-            table.add_row(region, f"{number}/{self._scenario.rounds}", score)
-        told = [f"models mixed {self._mixed}", *self._sampled(), f"restarts {self._restarts}"]
+        for row, number in self._rounds.items():
+            score = f"{self._accuracy[row]:.1%}" if row in self._accuracy else ""
+            table.add_row(row, f"{number}/{self._scenario.rounds}", score)
+        told = [*(f"models {words}" for words in self._carried()), *self._sampled()]
+        told.append(f"restarts {self._restarts}")
         table.caption = ", ".join(told)
         return table
 
 
 def show_result(result: Mapping[str, Any], folder: str, console: Console) -> None:
     """The short table at the end, and what it shows."""
+    shows = {"fedmeld": _show_fedmeld, "sfft": _show_sfft}
+    shows[result["protocol"]](result, console)
+    console.print(f"files: {folder}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_sfft(result: Mapping[str, Any], console: Console) -> None:
+    title = f"{result['scenario']}: {result['protocol']} on {result['driver']}, links {result['links']}"
+    table = Table(title=title, title_justify="left")
+    for column in ("", "rounds", "accuracy", "scenario seconds"):
+        table.add_column(column, justify="left" if not column else "right")
+    board = result["on_board"]
+    for name, one in (("backbone on the ground", result), ("on board", board)):
+        if one is not None:
+            seconds = f"{one['scenario_seconds']:.0f}"
+            table.add_row(name, str(one["rounds"]), _percent(one["accuracy"]), seconds)
+    console.print(table)
+    taking_part = [len(commit["participants"]) for commit in result["commits"]]
+    chunks = sum(link["chunks"] for link in result["flow"])
+    moved = ", ".join(f"{name} {_size(nbytes)}" for name, nbytes in result["bytes"].items() if nbytes)
+    least = f"{min(taking_part)} to {max(taking_part)} satellites took part; " if taking_part else ""
+    console.print(
+        f"{least}{chunks} chunks went down over {len(result['flow'])} links; {moved}; "
+        f"{result['wall_seconds']:.0f} s of this host, restarts {result['restarts']}, "
+        f"overruns {result['overruns']}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _show_fedmeld(result: Mapping[str, Any], console: Console) -> None:
     accuracy, isolated = result["accuracy"], result["isolated_accuracy"]
     title = f"{result['scenario']}: {result['protocol']} on {result['driver']}, links {result['links']}"
     table = Table(title=title, title_justify="left")
@@ -176,7 +211,6 @@ def show_result(result: Mapping[str, Any], folder: str, console: Console) -> Non
             markup=False,
             soft_wrap=True,
         )
-    console.print(f"files: {folder}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _score(accuracy: Mapping[str, Any] | None, region: str) -> float | None:

@@ -63,10 +63,6 @@ class RunFolder:
         """Says of which scenario, seed and driver the folder is."""
         return self.path / "run.json"
 
-    @property
-    def initial(self) -> Path:
-        return self.path / "initial.safetensors"
-
     def claim(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """Make the folder this run's. Returns the result of a run that is finished, None to go on.
 

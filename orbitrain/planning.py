@@ -140,6 +140,13 @@ def _planes(scenario: Scenario, flying: Sequence[Satellite]) -> Planes:
     return Planes(tuple(rings), tuple(adjacent))
 
 
+def planes_of(scenario: Scenario) -> tuple[tuple[str, ...], ...]:
+    """The satellites of each plane by name, in the order of flight."""
+    flying = satellites(scenario)
+    rings = _planes(scenario, flying).rings
+    return tuple(tuple(flying[index].name for index in ring) for ring in rings)
+
+
 def task_params(scenario: Scenario, seed: int, folder: Path) -> dict[str, object]:
     """What a worker needs to construct the scenario's task; `folder` is first on its search path."""
     return {
@@ -158,9 +165,9 @@ def fedmeld_params(
     return fedmeld.Params(
         regions=tuple(fedmeld.Region(region.name, region.device_names) for region in scenario.regions),
         rounds=scenario.rounds,
-        delta=scenario.protocol.delta,
-        alpha=scenario.protocol.alpha if alpha is None else alpha,
-        carry=scenario.protocol.carry,
+        delta=scenario.fedmeld.delta,
+        alpha=scenario.fedmeld.alpha if alpha is None else alpha,
+        carry=scenario.fedmeld.carry,
         seed=seed,
         train_ns=round(scenario.compute.train_s * SECOND_NS),
         aggregate_ns=round(scenario.compute.aggregate_s * SECOND_NS),

@@ -15,7 +15,7 @@ from orbitrain.contacts.updates import spliced
 from orbitrain.outputs import RunFolder, load_plan, replace_bytes, write_json
 from orbitrain.planning import build_plan, build_true_plan
 from orbitrain.scenario import SECOND_NS, Scenario, ScenarioError
-from orbitrain.virtual import Update
+from orbitrain.setting import Update
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 from orbitrain.contacts.contact import LINK_CLASSES
 from orbitrain.machine import Digest
@@ -289,11 +289,22 @@ class Progress:
         return all(self.adopted.get(device, 0) >= self.rounds_wanted for device in self.devices)
 
 
-def until_the_end(entries: Iterable[Entry], progress: Progress, duration_ns: int) -> tuple[list[Entry], int]:
+class Ending(Protocol):
+    """What says when a run is over."""
+
+    @property
+    def finished(self) -> bool: ...
+
+    def see(self, event: Event, node: str) -> object:
+        """Take an event in."""
+        ...
+
+
+def until_the_end(entries: Iterable[Entry], progress: Ending, duration_ns: int) -> tuple[list[Entry], int]:
     """The entries (by time) up to the run's end, and that instant.
 
-    A run ends with the step in which the last device adopts the last model. How soon the operator notices,
-    and what the nodes do until then, is no part of it.
+    A run ends with the step in which the last node adopts the last model. How soon the operator notices, and
+    what the nodes do until then, is no part of it.
     """
     kept: list[Entry] = []
     end_ns = duration_ns

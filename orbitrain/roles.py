@@ -6,12 +6,17 @@ both run the same ones over the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
+from orbitrain.contacts.gateways import Gateways, Transfer
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.serving import Carriage, Service, ServiceTimeline, earliest_carrier
+from orbitrain.flow.capacity import Terms
+from orbitrain.flow.downlink import PlanDownlink
+from orbitrain.flow.scheduler import SCHEDULERS
 from orbitrain.machine import Machine
-from orbitrain.protocols import fedmeld
+from orbitrain.protocols import fedmeld, sfft
 from orbitrain.protocols.fedmeld.rules import DEVICE_ROLE, SATELLITE_ROLE
 
 
@@ -71,3 +76,65 @@ def fedmeld_machines(
         region = next(region.name for region in params.regions if name in region.devices)
         return {DEVICE_ROLE: fedmeld.Device(params, orbits, name, region)}
     return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How chunks go down: by which scheduler, in slots, and how long the edges of contacts are of no use."""
+
+    scheduler: str
+    chunk_bytes: int
+    slot_ns: int
+    edge_ns: int
+
+
+class SfftAsks:
+    """What SFFT's roles ask the believed plan: `sfft.terms.Space` and `sfft.terms.Downlink` in one.
+
+    Machines keep it for good; an update of the plan changes what it answers.
+    """
+
+    def __init__(self, plan: ContactPlan, params: sfft.Params, way: Way) -> None:
+        self._params = params
+        self._way = way
+        self._terms = Terms(way.chunk_bytes, way.slot_ns, way.edge_ns, way.edge_ns)
+        self._take(plan)
+
+    def _take(self, plan: ContactPlan) -> None:
+        params = self._params
+        self._plan = plan
+        transfer = Transfer(params.links.head_bytes, self._way.edge_ns, self._way.edge_ns)
+        self._gateways = Gateways(plan, dict(enumerate(params.planes)), transfer)
+        schedule = SCHEDULERS[self._way.scheduler]
+        self._downlink = PlanDownlink(plan, params.planes, params.stations, self._terms, schedule)
+
+    def prepare(self, plan: ContactPlan) -> Callable[[], None]:
+        """Calling what is returned makes an updated plan the one that is asked."""
+        return lambda: self._take(plan)
+
+    def neighbours(self, one: str, other: str) -> bool:
+        return other in self._plan.neighbours(one)
+
+    def in_contact(self, one: str, other: str, t_ns: int) -> bool:
+        return self._plan.active(one, other, t_ns) is not None
+
+    def crossings(self) -> Gateways:
+        return self._gateways
+
+    def handouts(
+        self,
+        now_ns: int,
+        free: Mapping[int, Sequence[int]],
+        outstanding: Mapping[tuple[str, str], int],
+        live: Collection[tuple[str, str]],
+    ) -> Mapping[tuple[str, str], tuple[int, ...]]:
+        return self._downlink.handouts(now_ns, free, outstanding, live)
+
+
+def sfft_machines(name: str, params: sfft.Params, asks: SfftAsks) -> dict[str, Machine]:
+    """The SFFT role of a node."""
+    if name == params.server:
+        return {sfft.SERVER_ROLE: sfft.Server(params, asks, name)}
+    if name in params.stations:
+        return {sfft.STATION_ROLE: sfft.Station(params, name)}
+    return {sfft.SATELLITE_ROLE: sfft.Satellite(params, asks, name)}

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from orbitrain.machine import Machine
-from orbitrain.roles import fedmeld_machines
+from orbitrain.roles import fedmeld_machines, sfft_machines
+from orbitrain.runtime.config import sfft_params
 from orbitrain.runtime.daemon import Composition, Node
 
 
 def _machines(node: Node) -> Mapping[str, Machine]:
-    params = node.config.fedmeld_params(node.folder)
-    return fedmeld_machines("satellite", node.config.name, params, node.services())
+    config = node.config
+    if config.sfft is not None:
+        params = sfft_params(config.sfft, config.sfft_task(node.folder))
+        return sfft_machines(config.name, params, node.sfft_asks(params))
+    return fedmeld_machines("satellite", config.name, config.fedmeld_params(node.folder), node.services())
 
 
-COMPOSITION = Composition("satellite", _machines)
+def _warm(node: Node) -> Mapping[str, Any]:
+    """The samples are loaded, which takes a library longer than the work itself."""
+    return {"samples": node.config.sfft_task(node.folder)} if node.config.sfft is not None else {}
+
+
+COMPOSITION = Composition("satellite", _machines, _warm)

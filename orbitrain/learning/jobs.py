@@ -93,6 +93,8 @@ def _check(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path)
 
 def _warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """Load what the jobs to come need, and use it once: the first use of a library is the slow one."""
+    if "samples" in params:
+        run_job(f"{SPLIT}warm", {"task": params["samples"]}, {}, out_dir)
     if "task" in params:
         task = _task(params)
         weights = _initial_weights(task)

@@ -14,6 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orbitrain.protocols.fedmeld import Params, Region
+from orbitrain.protocols.sfft.ring import Gather as GatherWay
+from orbitrain.protocols.sfft.ring import Reduce
+from orbitrain.protocols.sfft.terms import Links, Pieces, Times, Work
+from orbitrain.protocols.sfft.terms import Params as SfftParams
+from orbitrain.roles import Way
 from orbitrain.scenario import SECOND_NS, Name, NodeName, Sha256, first_error
 from orbitrain.transport.rpc.address import (
     InvalidAddress,
@@ -134,6 +139,67 @@ class FedMeld(_Table):
     regions: list[RingRegion] = Field(min_length=1)
 
 
+class SfftWork(_Table):
+    """A round's work, as in the scenario's [protocol]."""
+
+    rounds: int = Field(ge=1)
+    samples: int = Field(ge=1)
+    chunk_samples: int = Field(ge=1)
+    gather: Annotated[GatherWay, Field(strict=False)] = GatherWay.TWO_WAY
+    head_reduce: Annotated[Reduce, Field(strict=False)] = Reduce.AUTO
+    scheduler: Literal["teg", "maxflow_slot", "first_visible"] = "teg"
+    slot_s: float = Field(default=10.0, gt=0)
+    wire: Literal["float64", "float32", "float16", "int8"] = "float32"
+    steps: int = Field(default=1, ge=1)
+    learning_rate: float = Field(gt=0)
+    cache: bool = False
+    on_board: bool = False
+
+
+class SfftTimes(_Table):
+    """Declared durations and patience, as in the scenario's [compute] and [protocol]."""
+
+    embed_s: float = Field(ge=0)
+    backbone_s: float = Field(ge=0)
+    head_s: float = Field(ge=0)
+    add_s: float = Field(ge=0)
+    step_s: float = Field(gt=0)
+    commit_s: float = Field(gt=0)
+    patience_s: float = Field(gt=0)
+
+
+class Sfft(_Table):
+    """`planes` have their satellites in the order of flight. A ground node is the server if it is named so,
+    else a station."""
+
+    planes: list[list[NodeName]] = Field(min_length=1)
+    stations: list[NodeName] = Field(min_length=1)
+    server: NodeName
+    embedding: Sha256
+    backbone: Sha256
+    head: Sha256
+    head_bytes: int = Field(ge=1)
+    """Of a weighted head, in float64."""
+    chunk_bytes: int = Field(ge=1)
+    ring_bps: int = Field(ge=1)
+    ring_delay_s: float = Field(ge=0)
+    """Of links between neighbours on a ring."""
+    work: SfftWork
+    times: SfftTimes
+
+    @property
+    def names(self) -> list[str]:
+        """Of all nodes that it speaks of."""
+        return [*(name for members in self.planes for name in members), *self.stations, self.server]
+
+
+class Preload(_Table):
+    """A file that is put into the store at start."""
+
+    file: str
+    sha256: Sha256
+
+
 class Gather(_Table):
     """Ground nodes: the management addresses of the nodes whose journals are gathered, by name."""
 
@@ -166,8 +232,10 @@ class NodeConfig(_Table):
     bus: Bus | None = None
     journal: Journal = Journal()
     store: Store = Store()
+    preload: list[Preload] = []
     fedmeld: FedMeld | None = None
-    """Without it the node trains nothing: it sends, carries and receives files."""
+    sfft: Sfft | None = None
+    """Without either the node trains nothing: it sends, carries and receives files."""
     task: Task | None = None
     gather: Gather = Gather()
 
@@ -179,7 +247,17 @@ class NodeConfig(_Table):
                 raise ValueError("task, initial_sha256: must be set where there is [fedmeld]")
             if self.no_plan:
                 raise ValueError("no_plan: must be false where there is [fedmeld], which serves by the plan")
+        if self.sfft is not None:
+            if self.fedmeld is not None or self.task is None or self.no_plan:
+                raise ValueError("sfft: must stand beside a [task], without [fedmeld] and no_plan")
+            if self.name not in self.sfft.names:
+                raise ValueError(f"name: must be one that [sfft] speaks of, not {self.name!r}")
         return self
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether it takes part in one of the systems."""
+        return self.fedmeld is not None or self.sfft is not None
 
     @property
     def has_real_links(self) -> bool:
@@ -193,6 +271,17 @@ class NodeConfig(_Table):
             "spec": self.task.spec,
             "options": self.task.options,
             "regions": {region.name: list(region.devices) for region in self.fedmeld.regions},
+            "seed": self.seed,
+            "search_path": str((folder / self.task.search_path).resolve()),
+        }
+
+    def sfft_task(self, folder: Path) -> dict[str, Any]:
+        """What a worker needs to construct the samples; `folder` is where the configuration lies."""
+        assert self.sfft is not None and self.task is not None
+        return {
+            "spec": self.task.spec,
+            "options": self.task.options,
+            "satellites": [name for members in self.sfft.planes for name in members],
             "seed": self.seed,
             "search_path": str((folder / self.task.search_path).resolve()),
         }
@@ -220,6 +309,54 @@ class NodeConfig(_Table):
             initial=self.initial_sha256,
             task=self.task_params(folder),
         )
+
+
+def sfft_way(table: Sfft, edge_s: float) -> Way:
+    """How chunks go down, where contacts are of no use so long at their edges."""
+    slot_ns, edge_ns = round(table.work.slot_s * SECOND_NS), round(edge_s * SECOND_NS)
+    return Way(table.work.scheduler, table.chunk_bytes, slot_ns, edge_ns)
+
+
+def sfft_params(table: Sfft, task: Mapping[str, Any]) -> SfftParams:
+    """The protocol's parameters; `task` goes with its jobs."""
+    work, times = table.work, table.times
+    settings = {
+        "task": dict(task),
+        "wire": work.wire,
+        "steps": work.steps,
+        "learning_rate": work.learning_rate,
+    }
+    return SfftParams(
+        planes=tuple(tuple(members) for members in table.planes),
+        stations=tuple(table.stations),
+        server=table.server,
+        work=Work(
+            rounds=work.rounds,
+            samples=work.samples,
+            chunk_samples=work.chunk_samples,
+            gather=work.gather,
+            reduce=work.head_reduce,
+            on_board=work.on_board,
+            cache=work.cache,
+        ),
+        pieces=Pieces(table.embedding, table.backbone, table.head),
+        times=Times(
+            *(
+                round(seconds * SECOND_NS)
+                for seconds in (
+                    times.embed_s,
+                    times.backbone_s,
+                    times.head_s,
+                    times.add_s,
+                    times.step_s,
+                    times.commit_s,
+                    times.patience_s,
+                )
+            )
+        ),
+        links=Links(table.head_bytes, table.ring_bps / 8, table.ring_delay_s),
+        settings=settings,
+    )
 
 
 def load_config(path: Path, kind: str | None = None, *, no_plan: bool = False) -> NodeConfig:

@@ -28,12 +28,13 @@ from orbitrain.core import Core
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import LocalProtocolError, Machine
 from orbitrain.protocols.bundles import ROLE, Custodian
-from orbitrain.roles import RegionServices
+from orbitrain.protocols.sfft import Params as SfftParams
+from orbitrain.roles import RegionServices, SfftAsks
 from orbitrain.routes import PlanRoutes
 from orbitrain.runtime import clock as clocks
 from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock, ClockError, ClockFile
 from orbitrain.runtime.compute import Compute, Jobs
-from orbitrain.runtime.config import ConfigError, NodeConfig, load_config
+from orbitrain.runtime.config import ConfigError, NodeConfig, load_config, sfft_way
 from orbitrain.runtime.congestion import flows_here
 from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.driver import Driver
@@ -92,6 +93,15 @@ class Node:
         services = RegionServices(self.plan, self.config.regions())
         self.plans.ask(services.prepare)
         return services
+
+    def sfft_asks(self, params: SfftParams) -> SfftAsks:
+        """What SFFT's roles ask the plan; it follows the plan's updates."""
+        table = self.config.sfft
+        assert table is not None
+        edge_s = self.config.link.acquisition_s + self.config.link.message_s
+        asks = SfftAsks(self.plan, params, sfft_way(table, edge_s))
+        self.plans.ask(asks.prepare)
+        return asks
 
     def custodian(self) -> Custodian:
         """Who keeps its bundles; what it asks of the plan follows the plan's updates."""
@@ -193,7 +203,9 @@ def _nodes_known(config: NodeConfig, plan: ContactPlan) -> None:
     # A slice need not speak of a peer that only turns up unannounced, nor of other regions' devices.
     peers = config.link.peers if plan.for_node is None else ()
     regions = config.fedmeld.regions if plan.for_node is None and config.fedmeld else config.regions()
-    for name in [config.name, *peers, *(device for region in regions for device in region.devices)]:
+    others = config.sfft.names if config.sfft is not None and plan.for_node is None else []
+    devices = [device for region in regions for device in region.devices]
+    for name in [config.name, *peers, *devices, *others]:
         if name not in known:
             raise ValueError(f"{name!r} is not a node of the plan")
     if known[config.name] != config.kind:
@@ -232,24 +244,31 @@ def time_at_rest(config: NodeConfig, epoch: str, committed_ns: int) -> int:
 
 
 def _preload(config: NodeConfig, folder: Path, blobs: BlobStore) -> list[str]:
-    """Put the initial weights into the store. Raises ConfigError."""
-    if config.initial is None:
-        if config.kind == "device" and config.fedmeld is not None:
-            raise ConfigError(f"{config.name}: initial: a device needs the file of initial weights")
-        return []
-    file = folder / config.initial
+    """Put what it begins with into the store. Raises ConfigError."""
+    if config.initial is None and config.kind == "device" and config.fedmeld is not None:
+        raise ConfigError(f"{config.name}: initial: a device needs the file of initial weights")
+    found = [
+        _put(config, folder / each.file, each.sha256, "preload.sha256", blobs) for each in config.preload
+    ]
+    if config.initial is not None:
+        wanted = config.initial_sha256
+        found.append(_put(config, folder / config.initial, wanted, "initial_sha256", blobs))
+    return found
+
+
+def _put(config: NodeConfig, file: Path, sha256: str | None, field: str, blobs: BlobStore) -> str:
     try:
         digest = blobs.put(file.read_bytes())
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    if digest != config.initial_sha256:
-        raise ConfigError(f"{file}: its SHA-256 is {digest}, initial_sha256 says {config.initial_sha256}")
+    if digest != sha256:
+        raise ConfigError(f"{file}: its SHA-256 is {digest}, {field} says {sha256}")
     if blobs.size(digest) > blobs.partial_quota_bytes:
         raise ConfigError(
             f"{config.name}: store: quotas must leave partial objects at least the "
             f"{blobs.size(digest)} bytes of a model, not {blobs.partial_quota_bytes}"
         )
-    return [digest]
+    return digest
 
 
 async def _serve(composition: Composition, config: NodeConfig, path: Path) -> int:
@@ -276,7 +295,7 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
         plans.ask(partial(_prepare, config))
         node = Node(config, folder, plans, truth, journal, blobs, jobs, telemetry)
         try:
-            machines = dict(composition.machines(node)) if config.fedmeld is not None else {}
+            machines = dict(composition.machines(node)) if config.is_learning else {}
             machines[ROLE] = node.custodian()
             core = Core(config.name, machines, durable, blobs.size)
         except LocalProtocolError as error:
@@ -284,7 +303,7 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
         plans.open()
         life = _Life(node, core, preloaded, durable.committed_ns, _Stopping())
         warm = asyncio.create_task(_warmed(composition, node, compute), name="warm")
-        duty = composition.duty if config.fedmeld is not None else None
+        duty = composition.duty if config.is_learning and config.gather.nodes else None
         try:
             return await life.live(duty(node) if duty is not None else Duty(), path, warm)
         finally:
@@ -294,7 +313,7 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
 
 async def _warmed(composition: Composition, node: Node, compute: Compute) -> None:
     """The worker has what it needs. A node that trains nothing has none until a job comes."""
-    if node.config.fedmeld is not None:
+    if node.config.is_learning:
         await compute.run("warm", composition.warm(node), {}, node.blobs.scratch / "warm")
 
 

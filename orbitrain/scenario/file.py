@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import tomllib
 from datetime import UTC, datetime, timedelta
@@ -17,9 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
     PrivateAttr,
@@ -30,16 +27,15 @@ from pydantic import (
 )
 
 from orbitrain.scenario.links import Links
+from orbitrain.scenario.protocols import Compute, FedMeldProtocol, Model, SfftProtocol, Task
 from orbitrain.scenario.space import Constellation, Site, Station
 from orbitrain.scenario.tables import (
     NAME,
     PATTERNS,
-    TASK,
     Name,
     Table,
     check_distinct,
     first_error,
-    key_shown,
     shown,
 )
 
@@ -105,57 +101,6 @@ class Ground(Table):
     name: Name = "ground"
 
 
-class Compute(Table):
-    """Declared durations in scenario time."""
-
-    train_s: float = Field(default=20.0, ge=0)
-    aggregate_s: float = Field(default=5.0, ge=0)
-    message_s: float = Field(default=2.0, ge=0.001)
-    """For a node to take in one message, or the answer to one, beside what the link takes."""
-
-
-class Protocol(Table):
-    name: Literal["fedmeld"]
-    delta: int = Field(ge=1, le=100_000)
-    alpha: float = Field(ge=0, le=1)
-    carry: Literal["pre", "post"] = "post"
-    late: Literal["wait"] = "wait"
-
-
-class Task(BaseModel):
-    """`task` is package.module:Name; every other key is an option of the task, which checks it itself."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
-
-    task: str = Field(pattern=TASK)
-    init: str | None = None
-    """Initial weights, a safetensors file beside the scenario; from the seed when absent."""
-
-    @model_validator(mode="after")
-    def _plain(self) -> Task:
-        for name, value in self.options.items():
-            _check_option(key_shown(name), value)
-        return self
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.__pydantic_extra__ or {})
-
-
-def _check_option(where: str, value: Any) -> None:
-    """Options travel to the workers as JSON, which has no dates and no infinities."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            _check_option(f"{where}.{key_shown(name)}", inner)
-    elif isinstance(value, list):
-        for n, inner in enumerate(value):
-            _check_option(f"{where}[{n}]", inner)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where}: must be a finite number, not {value}")
-    elif not isinstance(value, str | int | float):
-        raise ValueError(f"{where}: must be a string, number, boolean, list or table, not {value}")
-
-
 class Truth(Table):
     """What the links follow, where that is not what the nodes were told.
 
@@ -201,15 +146,16 @@ class Scenario(Table):
     duration_s: float = Field(gt=0, le=366 * 86_400)
     clock: Clock = Clock()
     constellation: list[Constellation] = Field(min_length=1)
-    sites: list[Site] = Field(min_length=1)
+    sites: list[Site] = Field(default=[])
     stations: list[Station] = Field(default=[])
-    regions: list[Region] = Field(min_length=1)
+    regions: list[Region] = Field(default=[])
     ground: Ground = Ground()
     links: Links = Links()
     truth: Truth | None = None
     updates: list[Update] = Field(default=[])
     compute: Compute = Compute()
-    protocol: Protocol
+    protocol: Annotated[FedMeldProtocol | SfftProtocol, Field(discriminator="name")]
+    model: Model | None = None
     task: Task
 
     _files: dict[str, bytes] = PrivateAttr(default_factory=dict)
@@ -231,6 +177,7 @@ class Scenario(Table):
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> Scenario:
+        self._suits_protocol()
         check_distinct([(site.name, f"sites[{n}].name") for n, site in enumerate(self.sites)], "sites")
         sites = [site.name for site in self.sites]
         for n, region in enumerate(self.regions):
@@ -259,6 +206,40 @@ class Scenario(Table):
             if update.plan == "truth" and self.truth is None:
                 raise ValueError(f"updates[{n}].plan: must be a file where there is no [truth]")
         return self
+
+    def _suits_protocol(self) -> None:
+        """Raises ValueError for what the protocol needs and lacks, or has no use for."""
+        if isinstance(self.protocol, FedMeldProtocol):
+            for field in ("sites", "regions"):
+                if not getattr(self, field):
+                    raise ValueError(f"{field}: must be a list of tables, at least one, for fedmeld")
+            if self.model is not None:
+                raise ValueError("model: must not be given for fedmeld, whose task has its model")
+            return
+        for field in ("sites", "regions"):
+            if getattr(self, field):
+                raise ValueError(f"{field}: must not be given for sfft, whose samples are on satellites")
+        if not self.stations:
+            raise ValueError("stations: must be a list of tables, at least one, for sfft")
+        for field in ("feeder", "intra_isl", "backhaul"):
+            if getattr(self.links, field) is None:
+                raise ValueError(f"links.{field}: must be a table for sfft")
+        if self.model is None:
+            raise ValueError("model: must be a table for sfft")
+        if self.task.init is not None:
+            raise ValueError("task.init: must not be given for sfft, whose head comes with its model")
+
+    @property
+    def fedmeld(self) -> FedMeldProtocol:
+        """Its table; for scenarios of FedMeld only."""
+        assert isinstance(self.protocol, FedMeldProtocol)
+        return self.protocol
+
+    @property
+    def sfft(self) -> SfftProtocol:
+        """Its table; for scenarios of SFFT only."""
+        assert isinstance(self.protocol, SfftProtocol)
+        return self.protocol
 
     def _read_elements(self, tables: list[Constellation], where: str, info: ValidationInfo) -> None:
         folder = (info.context or {}).get("folder", Path())
@@ -293,13 +274,15 @@ class Scenario(Table):
         return self._files[name]
 
     def nodes(self) -> list[tuple[str, Literal["satellite", "ground", "device"]]]:
-        """(name, kind) of every node that runs: satellites, devices by region, the ground node.
+        """(name, kind) of every node that runs: satellites, stations, devices by region, the ground node.
 
-        Stations are nodes of the plan only, as no protocol has a role for them yet.
+        FedMeld has no role for stations: they are nodes of the plan only.
         """
         found: list[tuple[str, Literal["satellite", "ground", "device"]]] = []
         for some in self.constellation:
             found += [(name, "satellite") for name in some.members]
+        if isinstance(self.protocol, SfftProtocol):
+            found += [(station.name, "ground") for station in self.stations]
         for region in self.regions:
             found += [(device, "device") for device in region.device_names]
         return [*found, (self.ground.name, "ground")]

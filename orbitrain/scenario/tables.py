@@ -69,7 +69,9 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> str:
     complaint = error.errors()[0]
     loc, kind = complaint["loc"], complaint["type"]
     path = ""
-    for part in loc:
+    for place, part in enumerate(loc):
+        if _is_tag(model, loc, place):
+            continue
         if isinstance(part, int):
             path += f"[{part}]"
         elif part != "[key]":  # pydantic's own mark of a key of a dict
@@ -82,6 +84,11 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> str:
     elif kind == "value_error":
         if path and re.match(_FIELD, message):  # it names a field of this table
             return path + ("" if message.startswith("[") else ".") + message
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        path += ".name"
+        tags = " or ".join(repr(tag) for tag in _tagged(_annotation_at(model, loc)))
+        found = complaint.get("ctx", {}).get("tag")
+        message = f"must be {tags}, not {shown(found)}" if found else f"is missing, must be {tags}"
     elif kind == "string_pattern_mismatch":
         pattern = complaint["ctx"]["pattern"]
         message = f"must be {PATTERNS.get(pattern, f'like {pattern}')}, not {shown(complaint['input'])}"
@@ -92,12 +99,34 @@ def first_error(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _table_at(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
     """The table that a path of keys leads to."""
-    owner = model
+    owner: Any = model
     for part in loc:
         if isinstance(part, str):
+            if part in (members := _tagged(owner)):
+                owner = members[part]
+                continue
             inner: Any = _without_none(owner.model_fields[part].annotation)
             owner = get_args(inner)[0] if get_origin(inner) is list else inner
-    return owner
+    found: type[BaseModel] = owner
+    return found
+
+
+def _tagged(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The tables of a union of tables that their `name` tells apart, by that; empty for anything else."""
+    tables = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+    if len(tables) < 2:
+        return {}
+    return {get_args(table.model_fields["name"].annotation)[0]: table for table in tables}
+
+
+def _annotation_at(model: type[BaseModel], loc: Sequence[int | str]) -> Any:
+    field = _field_at(model, loc)
+    return None if field is None else field.annotation
+
+
+def _is_tag(model: type[BaseModel], loc: Sequence[int | str], place: int) -> bool:
+    """Whether a part of a path only says which table of a union it goes through."""
+    return loc[place] in _tagged(_annotation_at(model, loc[:place]))
 
 
 def _without_none(annotation: Any) -> Any:
@@ -114,6 +143,9 @@ def _field_at(model: type[BaseModel], loc: Sequence[int | str]) -> FieldInfo | N
         if isinstance(part, int):
             if not (isinstance(owner, type) and issubclass(owner, BaseModel)):
                 return None
+            continue
+        if part in (members := _tagged(owner)):
+            owner = members[part]
             continue
         if not (isinstance(owner, type) and issubclass(owner, BaseModel)) or part not in owner.model_fields:
             return None

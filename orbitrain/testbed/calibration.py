@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orbitrain.machine import Digest
-from orbitrain.protocols.fedmeld import Region
-from orbitrain.roles import RegionServices
-from orbitrain.runtime.clock import SECOND_NS, wall_s
+from orbitrain.runtime.clock import wall_s
+from orbitrain.setting import Setting
 from orbitrain.step import Step
+from orbitrain.systems.system import Objects, Trial
 from orbitrain.transport.rpc import LinkClient, LinkServer
 from orbitrain.transport.store.blobs import BlobStore
 from orbitrain.transport.store.journal import Journal
 from orbitrain.v1 import link_pb2 as wire
-from orbitrain.virtual import Setting, Workshop
+from orbitrain.virtual import Workshop
 
 MESSAGES = 20
 """Messages timed: enough for a median that one slow commit does not move."""
@@ -55,37 +54,29 @@ class _Desk:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Wall seconds on this host, with one thing at a time."""
+    """Wall seconds on this host, with one thing at a time; `trial` is the job that took `job_s`."""
 
     dial_s: float
     message_s: float
-    train_s: float
+    job_s: float
+    trial: Trial
 
     def honest_rate(self, setting: Setting) -> tuple[float, str]:
         """The highest rate at which declared times still hold, and which of them sets it.
 
-        Everything of one instant shares the cores: a region's devices train at once, and its messages go at
-        once.
+        Everything of one instant shares the cores: all that the trial is of works at once, and its messages
+        go at once.
         """
-        scenario = setting.scenario
-        busy = max(len(region.device_names) for region in scenario.regions) * len(scenario.regions)
-        share = max(1.0, busy / (os.cpu_count() or 1))
-        round_s = 4 * self.message_s + self.train_s
-        regions = tuple(Region(region.name, region.device_names) for region in scenario.regions)
-        services = RegionServices(setting.plan, regions)
-        # The first and the last service of a region may be cut by the ends of the plan.
-        lengths = [
-            (one.end_ns - one.start_ns) / SECOND_NS
-            for region in regions
-            for one in services.services(region.name)[1:-1]
-        ]
+        scenario, trial = setting.scenario, self.trial
+        share = max(1.0, trial.at_once / (os.cpu_count() or 1))
+        round_s = 4 * self.message_s + self.job_s
         limits = {
             "compute.message_s": scenario.compute.message_s / (self.message_s * share),
             "links.acquisition_s": scenario.links.acquisition_s / (self.dial_s * share),
-            "compute.train_s": scenario.compute.train_s / (self.train_s * share),
+            trial.field: trial.declared_s / (self.job_s * share),
         }
-        if lengths:
-            limits["the shortest contact"] = min(lengths) / ((self.dial_s + round_s) * share)
+        if trial.contacts_s:
+            limits["the shortest contact"] = min(trial.contacts_s) / ((self.dial_s + round_s) * share)
         what = min(limits, key=lambda name: limits[name])
         return limits[what], what
 
@@ -114,19 +105,13 @@ async def _link_times() -> tuple[float, float]:
     return dial_s, sorted(times)[len(times) // 2]
 
 
-def calibrate(workshop: Workshop, initial: Digest) -> Calibration:
-    """Measure this host. Raises JobError if the task cannot train."""
-    setting = workshop.setting
+def calibrate(workshop: Workshop, objects: Objects) -> Calibration:
+    """Measure this host. Raises JobError if the job that is tried fails."""
     dial_s, message_s = asyncio.run(_link_times())
-    params = {
-        **setting.task,
-        "device": setting.scenario.regions[0].device_names[0],
-        "round": 1,
-        "seed": setting.seed,
-    }
-    train_s = 0.0
+    trial = workshop.system.trial(objects)
+    job_s = 0.0
     for _ in range(2):  # the first one loads the data
         begun_s = wall_s()
-        workshop.engine.work("train", params, {"model": initial})
-        train_s = wall_s() - begun_s
-    return Calibration(dial_s, message_s, train_s)
+        workshop.engine.work(trial.kind, trial.params, trial.objects)
+        job_s = wall_s() - begun_s
+    return Calibration(dial_s, message_s, job_s, trial)

@@ -6,9 +6,9 @@ from typing import Final
 
 from orbitrain.outputs import RunFolder
 from orbitrain.scenario import ScenarioError
+from orbitrain.setting import Setting
 from orbitrain.testbed.host import Obstacles, check_fit, fit
 from orbitrain.testbed.run import begun_with
-from orbitrain.virtual import Setting
 
 AUTO: Final = "auto"
 NONE: Final = "none"

@@ -11,22 +11,14 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from orbitrain.machine import Digest
 from orbitrain.outputs import RunFolder, replace_bytes
-from orbitrain.runtime.config import (
-    Bus,
-    FedMeld,
-    Gather,
-    Link,
-    NodeConfig,
-    Operator,
-    RingRegion,
-    Task,
-    dump_toml,
-)
+from orbitrain.runtime.config import Bus, Gather, Link, NodeConfig, Operator, dump_toml
 from orbitrain.scenario import ScenarioError
-from orbitrain.virtual import Setting
+from orbitrain.setting import Setting
+from orbitrain.systems import System
+from orbitrain.systems.system import Objects
 
 FIRST_PORT = 20_000
 LAST_PORT = 32_000
@@ -179,6 +171,10 @@ def _loopback_addresses(folder: RunFolder, files: Mapping[str, Path]) -> dict[st
     return {name: address or next(fresh) for name, address in kept.items()}
 
 
+Beginning: TypeAlias = tuple[System, Objects]
+"""The system of a run, and what its nodes begin with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Emulated:
     """Where nodes are when links are emulated: the network, and each node's address in it."""
@@ -188,10 +184,14 @@ class Emulated:
 
 
 def write_nodes(
-    setting: Setting, folder: RunFolder, sockets: Path, initial: Digest, emulated: Emulated | None = None
+    setting: Setting,
+    folder: RunFolder,
+    sockets: Path,
+    begins: Beginning,
+    emulated: Emulated | None = None,
 ) -> None:
     """Write nodes/NAME.toml for every node; without `emulated` on loopback, with links that are modelled."""
-    scenario = setting.scenario
+    scenario, (system, objects) = setting.scenario, begins
     folder.nodes.mkdir(exist_ok=True)
     nodes, files = scenario.nodes(), node_files(setting, folder)
     if emulated is None:
@@ -211,8 +211,6 @@ def write_nodes(
             scenario_sha256=scenario.sha256,
             state=name,
             clock="../clock.json",
-            initial="../initial.safetensors" if kind == "device" else None,
-            initial_sha256=initial,
             link=Link(
                 listen=addresses[name],
                 peers=peers,
@@ -222,28 +220,12 @@ def write_nodes(
             ),
             operator=Operator(listen=desks[name]),
             bus=Bus(endpoint=bus_endpoint(sockets)),
-            fedmeld=FedMeld(
-                rounds=scenario.rounds,
-                delta=scenario.protocol.delta,
-                alpha=scenario.protocol.alpha,
-                carry=scenario.protocol.carry,
-                train_s=scenario.compute.train_s,
-                aggregate_s=scenario.compute.aggregate_s,
-                regions=[
-                    RingRegion(name=region.name, devices=list(region.device_names))
-                    for region in scenario.regions
-                ],
-            ),
-            task=Task(
-                spec=scenario.task.task,
-                search_path=str(setting.folder.resolve()),
-                options=scenario.task.options,
-            ),
             gather=Gather(
                 nodes={other: desk for other, desk in desks.items() if other != name}
-                if kind == "ground"
+                if name == scenario.ground.name
                 else {}
             ),
+            **system.configured(objects, kind, name),
         )
         values = config.model_dump(exclude_none=True)
         replace_bytes(files[name], dump_toml(values).encode("utf-8"))

@@ -15,13 +15,16 @@ from typing import Any
 from ground_node.gatherer import archive_path
 from orbitrain.machine import Digest
 from orbitrain.outputs import RunFolder, replace_bytes, write_json
-from orbitrain.results import UNSHAPED, Entry, aggregates, summarise, until_the_end
+from orbitrain.results import UNSHAPED, Entry, until_the_end
 from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
 from orbitrain.scenario import ScenarioError
+from orbitrain.setting import Setting
+from orbitrain.systems import system_of
 from orbitrain.testbed.calibration import calibrate
 from orbitrain.testbed.cues import Cue, cueing
 from orbitrain.testbed.deployment import (
+    Beginning,
     bus_endpoint,
     node_files,
     remove,
@@ -37,7 +40,7 @@ from orbitrain.transport.store.archive import Archive
 from orbitrain.transport.store.blobs import BlobStore
 from orbitrain.transport.store.errors import StoreError
 from orbitrain.transport.store.journal import Journal
-from orbitrain.virtual import Setting, workshop
+from orbitrain.virtual import workshop
 
 START_MARGIN_S = 0.5
 """Wall seconds from the last daemon's being ready to the clock's start: all have read the file by then."""
@@ -94,17 +97,18 @@ def run_daemons(
         sockets = socket_folder(folder.path)
         try:
             with workshop(setting) as shop:
-                initial = shop.initial()
+                objects, system = shop.objects(), shop.system
                 if not folder.plan.exists():
                     folder.write_plan(setting.plan)
                 if setting.truth is not None and not folder.truth.exists():
                     replace_bytes(folder.truth, setting.truth.to_json())
-                shutil.copyfile(shop.engine.path(initial), folder.initial)
-                honest, what = calibrate(shop, initial).honest_rate(setting)
+                for name, file in system.files().items():
+                    shutil.copyfile(shop.engine.path(objects[name]), folder.path / file)
+                honest, what = calibrate(shop, objects).honest_rate(setting)
             say("rate", {"rate": rate, "honest": honest, "what": what})
             if shaping is None:
-                write_nodes(setting, folder, sockets, initial)
-            return asyncio.run(_Run(setting, folder, sockets, initial, say, shaping).run(rate))
+                write_nodes(setting, folder, sockets, (system, objects))
+            return asyncio.run(_Run(setting, folder, sockets, (system, objects), say, shaping).run(rate))
         finally:
             with contextlib.suppress(OSError):  # what is left is swept by the next run
                 remove(sockets)
@@ -116,14 +120,14 @@ class _Run:
         setting: Setting,
         folder: RunFolder,
         sockets: Path,
-        initial: Digest,
+        begins: Beginning,
         say: News,
         shaping: Shaping | None,
     ) -> None:
         self._setting = setting
         self._folder = folder
         self._sockets = sockets
-        self._initial = initial
+        self._begins = begins
         files = node_files(setting, folder)
         self._supervisor = Supervisor([(name, kind, files[name]) for name, kind in setting.scenario.nodes()])
         self._say = say
@@ -198,7 +202,7 @@ class _Run:
         """Bring the links up, and place the nodes in their namespaces."""
         self._shaped = links
         emulated = await links.up(resumed_ns)
-        write_nodes(self._setting, self._folder, self._sockets, self._initial, emulated)
+        write_nodes(self._setting, self._folder, self._sockets, self._begins, emulated)
         self._supervisor.place(links.namespaces)
 
     def _tell(self, cue: Cue) -> None:
@@ -309,8 +313,8 @@ class _Run:
         """Drain every node, then have the ground read all journals to their end."""
         scenario = self._setting.scenario
         latest = 0
-        for name, kind in scenario.nodes():
-            if kind != "ground":
+        for name, _ in scenario.nodes():
+            if name != scenario.ground.name:
                 drained = await self._ask(name, lambda client: client.drain(5.0))
                 latest = max(latest, drained.committed_ns if drained is not None else 0)
         gathered = await self._ask(scenario.ground.name, lambda client: client.gather(END_S))
@@ -344,28 +348,17 @@ def collect(setting: Setting, folder: RunFolder) -> tuple[dict[str, Any], int]:
         gathered = [Entry(node, incarnation, event) for node, incarnation, event in archive.events()]
         evaluations = {digest: accuracy for digest, accuracy, _ in archive.evaluations()}
         metrics = list(archive.metrics())
-    entries, end_ns = until_the_end(gathered, setting.progress(), setting.plan.duration_ns)
-    regions = [region.name for region in scenario.regions]
-    summary = summarise(entries, evaluations, regions, scenario.protocol.delta)
+    system = system_of(setting)
+    entries, end_ns = until_the_end(gathered, system.watch(), setting.plan.duration_ns)
+    summary = system.summarise(entries, evaluations)
     folder.write_events(entries)
-    folder.write_metrics(sorted(metrics + accuracy_rows(entries, evaluations, scenario.ground.name)))
-    folder.write_models(_models(setting, folder, summary["model_sha256"]))
+    folder.write_metrics(sorted(metrics + system.metrics(entries, evaluations)))
+    folder.write_models(_models(setting, folder, system.models(summary)))
     return summary, end_ns
 
 
-def accuracy_rows(
-    entries: list[Entry], evaluations: Mapping[Digest, float], node: str
-) -> list[tuple[int, str, str, float]]:
-    """Rows for metrics.csv: each region's accuracy as its models were aggregated."""
-    return [
-        (t_ns, node, f"accuracy.{region}", evaluations[digest])
-        for (region, _), (digest, _, t_ns) in aggregates(entries).items()
-        if digest in evaluations
-    ]
-
-
 def _models(setting: Setting, folder: RunFolder, digests: Mapping[str, Digest]) -> dict[str, Path]:
-    """The file of each region's model, in whichever stopped node's store it is."""
+    """The file of each model, in whichever stopped node's store it is."""
     found: dict[str, Path] = {}
     for name, _ in reversed(setting.scenario.nodes()):
         wanted = {region: digest for region, digest in digests.items() if region not in found}

@@ -12,13 +12,13 @@ from orbitrain.outputs import RunFolder, replace_bytes, write_json
 from orbitrain.plans import kept
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import ScenarioError
+from orbitrain.setting import Setting, Update
 from orbitrain.testbed.cues import Cue
 from orbitrain.testbed.deployment import Emulated
 from orbitrain.testbed.emulator import CLEAR_S, Emulator, Probe, Wiring
 from orbitrain.testbed.supervisor import DaemonFailed
 from orbitrain.testbed.tcp import set_tcp
 from orbitrain.testbed.truth import unchecked, worse
-from orbitrain.virtual import Setting, Update
 
 PROBE_LEAD_S: Final = 3.0
 """Wall seconds before another plan is followed at which the probe of the one before ends: `tick` comes about

@@ -19,10 +19,12 @@ from orbitrain.outputs import RunFolder
 from orbitrain.results import Entry, count_updates, lineage, until_the_end
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import Scenario, load_scenario
+from orbitrain.setting import Setting, Update
+from orbitrain.systems import system_of
 from orbitrain.testbed.run import collect, run_daemons
 from orbitrain.testbed.uplink import Given, desks, give
 from orbitrain.transport.rpc import OperatorClient
-from orbitrain.virtual import Setting, Update, workshop
+from orbitrain.virtual import workshop
 from tests.e2e.bench import Bench, epoch_now, plan_by_hand
 from tests.e2e.lab import HERE, Lab, in_order, journal_entries, told, wait_until
 
@@ -122,7 +124,7 @@ def run_in(folder: Path, setting: Setting, rate: float) -> list[Entry]:
     collect(setting, out)
     nodes = [name for name, _ in setting.scenario.nodes()]
     entries = in_order([entry for name in nodes for entry in journal_entries(name, out.nodes / name)])
-    return until_the_end(entries, setting.progress(), setting.plan.duration_ns)[0]
+    return until_the_end(entries, system_of(setting).watch(), setting.plan.duration_ns)[0]
 
 
 def every_event(entries: Sequence[Entry]) -> list[tuple[object, ...]]:
@@ -142,7 +144,7 @@ def every_event(entries: Sequence[Entry]) -> list[tuple[object, ...]]:
 def test_daemons_with_wrong_beliefs_do_what_the_simulator_does(tmp_path: Path) -> None:
     setting = setting_in(tmp_path)
     with workshop(setting) as shop:
-        simulated = shop.simulate(shop.initial()).entries
+        simulated = shop.simulate(shop.objects()).entries
     for rate in (250, 60):
         entries = run_in(tmp_path, setting, rate)
         if not told(entries, "overrun"):
@@ -200,7 +202,7 @@ def test_daemons_bring_objects_over_several_contacts_as_the_simulator_does(
     assert plans[0] is not None
     setting = Setting(scenario, str(file), HERE, scenario.seed, plans[0], plans[1])
     with workshop(setting) as shop:
-        simulated = shop.simulate(shop.initial()).entries
+        simulated = shop.simulate(shop.objects()).entries
     for rate in (250, 60):
         entries = run_in(tmp_path, setting, rate)
         if not told(entries, "overrun"):

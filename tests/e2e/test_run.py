@@ -112,7 +112,7 @@ def test_counts_are_those_of_the_nodes_own_journals(finished: Finished) -> None:
     assert told(own, "model_adopted")[-1].event.t_ns == own[-1].event.t_ns
     assert all(entry.event.t_ns > own[-1].event.t_ns for entry in journals[len(own) :])
     regions = [region.name for region in run.scenario.regions]
-    recount = summarise(own, {}, regions, run.scenario.protocol.delta)
+    recount = summarise(own, {}, regions, run.scenario.fedmeld.delta)
     assert recount | {"accuracy": None} == {key: result[key] for key in recount} | {"accuracy": None}
     # Once more, without the code that counted.
     updates = result["updates"]

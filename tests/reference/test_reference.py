@@ -16,7 +16,8 @@ from orbitrain.planning import build_plan
 from orbitrain.protocols import fedmeld
 from orbitrain.results import aggregates, lineage
 from orbitrain.scenario import Scenario, load_scenario, parse_scenario
-from orbitrain.virtual import Outcome, Setting, Workshop, workshop
+from orbitrain.setting import Setting
+from orbitrain.virtual import Outcome, Workshop, workshop
 from tests.reference.meld import Model, meld
 from tests.trace.world import plan_of, rotation
 
@@ -65,9 +66,10 @@ def shop() -> Iterator[Workshop]:
         yield made
 
 
-def simulated(shop: Workshop, scenario: Scenario, seed: int = 7, alpha: float | None = None) -> Outcome:
-    shop.setting = Setting(scenario, "reference.toml", Path.cwd(), seed, plan_for(scenario))
-    outcome = shop.simulate(shop.initial(), alpha)
+def simulated(shop: Workshop, scenario: Scenario, seed: int = 7, *, isolated: bool = False) -> Outcome:
+    setting = Setting(scenario, "reference.toml", Path.cwd(), seed, plan_for(scenario))
+    fresh = Workshop(setting, shop.engine)
+    outcome = fresh.simulate(fresh.objects(), baseline=isolated)
     assert outcome.summary["rounds"] == {region.name: ROUNDS for region in scenario.regions}
     assert outcome.dead_letters == 0
     return outcome
@@ -110,7 +112,7 @@ def test_what_is_carried_makes_a_difference() -> None:
 
 def test_without_mixing_each_region_is_plain_federated_averaging(shop: Workshop) -> None:
     scenario = scenario_of(RING, "post")
-    isolated = digests(simulated(shop, scenario, alpha=0.0))
+    isolated = digests(simulated(shop, scenario, isolated=True))
     assert isolated == reference(scenario, 0.0, "post")
     # Each region for itself, with the data that it has in the ring of three.
     regions = {region.name: region.device_names for region in scenario.regions}
@@ -150,9 +152,9 @@ def test_mixing_gains_fifteen_points_over_isolated_regions_in_the_demonstration(
     gains = []
     for seed in (1, 2, 3):
         with workshop(Setting(scenario, str(DEMO), DEMO.parent, seed, plan)) as made:
-            initial = made.initial()
+            objects = made.objects()
             mixed, isolated = (
-                made.simulate(initial, alpha).summary["accuracy"]["mean"] for alpha in (None, 0.0)
+                made.simulate(objects, baseline=alone).summary["accuracy"]["mean"] for alone in (False, True)
             )
         gains.append(mixed - isolated)
     assert sum(gains) / len(gains) >= 0.15, gains

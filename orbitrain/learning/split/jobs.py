@@ -1,6 +1,10 @@
 """The jobs of split learning: what satellites and the ground server have their workers do.
 
     kind           params                        inputs                      outputs            result
+    sfft.cut       model                         -                           embedding,          identity
+                                                                             backbone, head
+    sfft.check     task, samples                 embedding, backbone, head   -                   -
+    sfft.warm      task                          -                           -                   -
     sfft.embed     task, satellite, round,       piece                       chunk/0..          -
                    samples, chunk_samples, wire
     sfft.features  as sfft.embed                 embedding, backbone         features/0..       -
@@ -49,6 +53,49 @@ PIECES_MAX: Final = 4
 
 _SUM: Final = "sum"
 _loaded: dict[str, Any] = {}
+
+
+def cut_model(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    """A model made, cut and exported: on the ground, with torch."""
+    from orbitrain.learning.split.cut import CutError, cut
+    from orbitrain.learning.split.export import export
+    from orbitrain.learning.split.pieces import load_model
+
+    model = params["model"]
+    path = model.get("search_path")
+    try:
+        made = load_model(model["spec"], model.get("options") or {}, model["seed"], path and Path(path))
+        pieces = cut(made)
+    except CutError as error:
+        raise JobError(str(error)) from error
+    outputs = {}
+    for name, piece in (("embedding", pieces.embedding), ("backbone", pieces.backbone)):
+        outputs[name] = export(piece, out_dir / f"{name}.onnx").path
+    outputs["head"] = out_dir / "head.safetensors"
+    write_tensors(outputs["head"], pieces.head.tensors())
+    return JobResult({"identity": pieces.identity.to_json()}, outputs)
+
+
+def check_samples(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    """Every satellite has its samples, and they are what the model takes."""
+    samples, piece, head = _samples(params), _piece(inputs, "embedding"), _head(inputs, "head")
+    for satellite in params["task"]["satellites"]:
+        numbers = _batch({**params, "satellite": satellite, "round": 1})[1]
+        labels = samples.labels(satellite, numbers)
+        if labels.min() < 0 or labels.max() >= len(head.bias):
+            raise JobError(
+                f"{satellite} has labels up to {labels.max()}, the head has {len(head.bias)} classes"
+            )
+    first = samples.inputs(satellite, numbers[:1])
+    if first.shape[1:] != piece.takes:
+        raise JobError(f"inputs are {list(first.shape[1:])}, the model takes {list(piece.takes)}")
+    return JobResult({}, {})
+
+
+def warm_up(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    """The samples are loaded."""
+    _samples(params)
+    return JobResult({}, {})
 
 
 def embed_samples(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
@@ -159,6 +206,9 @@ def evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pat
 
 
 KINDS: Final = {
+    "sfft.cut": cut_model,
+    "sfft.check": check_samples,
+    "sfft.warm": warm_up,
     "sfft.embed": embed_samples,
     "sfft.features": features_on_board,
     "sfft.backbone": run_backbone,

@@ -5,3 +5,10 @@ ring all-reduce speeds up both the broadcast of embeddings and the sum of heads,
 algorithms as they stand here, their times, the way between the planes and all rules for failures are our
 derivation.
 """
+
+from orbitrain.protocols.sfft.satellite import Satellite
+from orbitrain.protocols.sfft.server import Server
+from orbitrain.protocols.sfft.station import Station
+from orbitrain.protocols.sfft.terms import SATELLITE_ROLE, SERVER_ROLE, STATION_ROLE, Params
+
+__all__ = ["SATELLITE_ROLE", "SERVER_ROLE", "STATION_ROLE", "Params", "Satellite", "Server", "Station"]

@@ -11,9 +11,10 @@ from orbitrain.planning import build_plan, fedmeld_params
 from orbitrain.results import count_updates, lineage
 from orbitrain.roles import RegionServices, fedmeld_machines
 from orbitrain.scenario import SECOND_NS, load_scenario
+from orbitrain.setting import Setting
 from orbitrain.sim import Settings, Simulation
 from orbitrain.step import Event
-from orbitrain.virtual import Setting
+from orbitrain.systems.fedmeld import FedMeldSystem
 from tests.trace.world import FakeEngine
 
 FILE = Path(__file__).parents[2] / "e2e" / "scenario.toml"
@@ -37,7 +38,7 @@ def lived_through(lost_at_s: int | None) -> Simulation:
         simulation.add(name, partial(fedmeld_machines, kind, name, params, orbits), preloaded)
     if lost_at_s is not None:
         simulation.at(lost_at_s * SECOND_NS, lambda: simulation.kill("sat-2", lose_disk=True))
-    progress = Setting(scenario, str(FILE), FILE.parent, scenario.seed, plan).progress()
+    progress = FedMeldSystem(Setting(scenario, str(FILE), FILE.parent, scenario.seed, plan)).watch()
 
     def until(fresh: list[tuple[str, Event]]) -> bool:
         for node, event in fresh:
@@ -45,7 +46,7 @@ def lived_through(lost_at_s: int | None) -> Simulation:
         return progress.finished
 
     simulation.run(until)
-    assert progress.finished, f"rounds {progress.rounds()}"
+    assert progress.finished, f"rounds {progress.shown({})}"
     return simulation
 
 

@@ -1,0 +1,116 @@
+"""What is learned and how: the tables of the systems' protocols, of their compute, their tasks and models."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from orbitrain.scenario.tables import TASK, Table, key_shown
+
+
+class Compute(Table):
+    """Declared durations in scenario time. A protocol reads those of its own jobs."""
+
+    train_s: float = Field(default=20.0, ge=0)
+    aggregate_s: float = Field(default=5.0, ge=0)
+    message_s: float = Field(default=2.0, ge=0.001)
+    """For a node to take in one message, or the answer to one, beside what the link takes."""
+    embed_s: float = Field(default=5.0, ge=0)
+    """Of a satellite's batch."""
+    backbone_s: float = Field(default=0.5, ge=0)
+    """Of one chunk, on the ground server."""
+    on_board_s: float = Field(default=60.0, ge=0)
+    """Of a satellite's batch through embedding and backbone on board."""
+    head_s: float = Field(default=2.0, ge=0)
+    add_s: float = Field(default=1.0, ge=0)
+
+
+class FedMeldProtocol(Table):
+    name: Literal["fedmeld"]
+    delta: int = Field(ge=1, le=100_000)
+    alpha: float = Field(ge=0, le=1)
+    carry: Literal["pre", "post"] = "post"
+    late: Literal["wait"] = "wait"
+
+
+class SfftProtocol(Table):
+    """Satellite federated fine-tuning; sizes are of a satellite and a round."""
+
+    name: Literal["sfft"]
+    samples: int = Field(ge=1, le=1_000_000)
+    chunk_samples: int = Field(default=8, ge=1, le=4_096)
+    gather: Literal["two_way", "one_way", "sequential"] = "two_way"
+    head_reduce: Literal["auto", "ring", "chain", "gather"] = "auto"
+    scheduler: Literal["teg", "maxflow_slot", "first_visible"] = "teg"
+    slot_s: float = Field(default=10.0, gt=0, le=3_600)
+    wire: Literal["float64", "float32", "float16", "int8"] = "float32"
+    steps: int = Field(default=1, ge=1, le=10_000)
+    learning_rate: float = Field(default=0.5, gt=0, le=1_000)
+    cache: bool = False
+    """Every round is of the same samples, whose features are kept on board."""
+    on_board: bool = False
+    """The baseline: satellites run the backbone themselves."""
+    step_s: float = Field(default=6_000.0, gt=0, le=366 * 86_400)
+    """After this long of an attempt those without features are not waited for."""
+    commit_s: float = Field(default=12_000.0, gt=0, le=366 * 86_400)
+    """After this long whoever has a head is enough."""
+    patience_s: float = Field(default=60.0, gt=0, le=86_400)
+    """After this long without a neighbour that the plan has in contact it is absent."""
+
+    @model_validator(mode="after")
+    def _countable(self) -> SfftProtocol:
+        if -(-self.samples // self.chunk_samples) > CHUNKS_MAX:
+            raise ValueError(
+                f"chunk_samples: must cut {self.samples} samples into {CHUNKS_MAX} chunks at most"
+            )
+        return self
+
+
+CHUNKS_MAX = 256
+"""Of one satellite's block: the objects that one letter may name."""
+
+
+class Open(BaseModel):
+    """A table in which every other key is an option of what it names, which checks it itself."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _plain(self) -> Open:
+        for name, value in self.options.items():
+            _check_option(key_shown(name), value)
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Task(Open):
+    """`task` is package.module:Name."""
+
+    task: str = Field(pattern=TASK)
+    init: str | None = None
+    """Initial weights, a safetensors file beside the scenario; from the seed when absent."""
+
+
+class Model(Open):
+    """What is cut: `model` is package.module:name, a function that gives a `SplitModel`."""
+
+    model: str = Field(pattern=TASK)
+
+
+def _check_option(where: str, value: Any) -> None:
+    """Options travel to the workers as JSON, which has no dates and no infinities."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_option(f"{where}.{key_shown(name)}", inner)
+    elif isinstance(value, list):
+        for n, inner in enumerate(value):
+            _check_option(f"{where}[{n}]", inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: must be a finite number, not {value}")
+    elif not isinstance(value, str | int | float):
+        raise ValueError(f"{where}: must be a string, number, boolean, list or table, not {value}")

@@ -1,0 +1,68 @@
+"""What a run of SFFT came to, counted from journals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from orbitrain.results import Entry
+from orbitrain.scenario import SECOND_NS
+
+PHASES: Final = (
+    ("embed", "embedded"),
+    ("gather", "gathered"),
+    ("backbone", "features_computed"),
+    ("features", "features_received"),
+    ("head", "head_stepped"),
+    ("reduce", "reduced"),
+    ("average", "averaged"),
+    ("commit", "committed"),
+)
+"""Phases of a round, and the event at the last of which each has ended."""
+
+
+def phases(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """By round, of the attempt that was committed: seconds from its beginning to the end of each phase."""
+    begun: dict[tuple[int, int], int] = {}
+    last: dict[tuple[int, int], dict[str, int]] = {}
+    kinds = {kind: phase for phase, kind in PHASES}
+    committed = []
+    for entry in entries:
+        event = entry.event
+        if event.kind not in kinds and event.kind != "round_begun":
+            continue
+        place = int(event.fields["round"]), int(event.fields["attempt"])
+        if event.kind == "round_begun":
+            begun[place] = event.t_ns
+            continue
+        last.setdefault(place, {})[kinds[event.kind]] = event.t_ns
+        if event.kind == "committed":
+            committed.append(place)
+    return [
+        {
+            "round": place[0],
+            "attempts": place[1],
+            **{
+                phase: round((last[place][phase] - begun[place]) / SECOND_NS, 3)
+                for phase, _ in PHASES
+                if phase in last[place]
+            },
+        }
+        for place in committed
+    ]
+
+
+def flow(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Chunks that went down, by satellite and station."""
+    counts: dict[tuple[str, str], int] = {}
+    for entry in entries:
+        fields = entry.event.fields
+        if entry.event.kind != "letter_delivered" or fields.get("class") != "feeder":
+            continue
+        if str(fields["key"]).startswith("block/"):
+            link = entry.node, str(fields["to"])
+            counts[link] = counts.get(link, 0) + 1
+    return [
+        {"satellite": satellite, "station": station, "chunks": count}
+        for (satellite, station), count in sorted(counts.items())
+    ]
