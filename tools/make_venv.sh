@@ -5,7 +5,7 @@ set -eu
 
 venv=.venv
 half=$venv/.half-made # there from the first moment of a new .venv until it is complete
-extras=testbed,train,digits,onnx,plot,bench,dev
+extras=testbed,train,digits,onnx,export,plot,bench,dev
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 1; }
@@ -39,8 +39,8 @@ find_python() {
 announce_download() {
     cat <<'TEXT'
 setup: about to download, with pip and as pip is configured (its indexes, proxies, caches and wheels):
-setup:   - numpy, SciPy, scikit-learn, gRPC, ZeroMQ, ONNX Runtime, Skyfield, Matplotlib and the development tools:
-setup:     about 195 MB
+setup:   - numpy, SciPy, scikit-learn, gRPC, ZeroMQ, ONNX Runtime and its exporter, Skyfield, Matplotlib and the
+setup:     development tools: about 215 MB
 setup:   - PyTorch: about 200 MB as a CPU-only wheel (less on macOS and on Arm)
 setup:   and to fill about 1.5 GB of disk. What pip has cached is not fetched again.
 setup:   On x86-64 Linux pip's default index holds PyTorch built for CUDA: about 530 MB, and some GB of CUDA

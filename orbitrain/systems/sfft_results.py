@@ -53,15 +53,12 @@ def phases(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def flow(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Chunks that went down, by satellite and station."""
+    """Chunks that came down, repeats included, by satellite and station."""
     counts: dict[tuple[str, str], int] = {}
     for entry in entries:
-        fields = entry.event.fields
-        if entry.event.kind != "letter_delivered" or fields.get("class") != "feeder":
-            continue
-        if str(fields["key"]).startswith("block/"):
-            link = entry.node, str(fields["to"])
-            counts[link] = counts.get(link, 0) + 1
+        if entry.event.kind == "chunks_came":
+            link = str(entry.event.fields["satellite"]), entry.node
+            counts[link] = counts.get(link, 0) + int(entry.event.fields["chunks"])
     return [
         {"satellite": satellite, "station": station, "chunks": count}
         for (satellite, station), count in sorted(counts.items())

@@ -216,7 +216,7 @@ class Try(_message.Message):
     def __init__(self, sender: _Optional[str] = ..., receiver: _Optional[str] = ..., start_ns: _Optional[int] = ...) -> None: ...
 
 class SatelliteState(_message.Message):
-    __slots__ = ("round", "serial", "open", "early", "jobs", "held", "sent", "begun", "features", "fetches", "own", "abstains", "visits", "visited", "final", "heads", "sums", "patient_ns", "head", "statuses", "spoiled")
+    __slots__ = ("round", "serial", "open", "early", "jobs", "held", "sent", "begun", "features", "fetches", "own", "abstains", "visits", "visited", "final", "heads", "sums", "patient_ns", "head", "statuses", "spoiled", "gathered")
     class OpenEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +308,7 @@ class SatelliteState(_message.Message):
     HEAD_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     SPOILED_FIELD_NUMBER: _ClassVar[int]
+    GATHERED_FIELD_NUMBER: _ClassVar[int]
     round: Round
     serial: int
     open: _containers.ScalarMap[str, str]
@@ -329,7 +330,8 @@ class SatelliteState(_message.Message):
     head: str
     statuses: _containers.MessageMap[str, Status]
     spoiled: bool
-    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., open: _Optional[_Mapping[str, str]] = ..., early: _Optional[_Iterable[_Union[Early, _Mapping]]] = ..., jobs: _Optional[_Iterable[str]] = ..., held: _Optional[_Mapping[str, Chunks]] = ..., sent: _Optional[_Mapping[str, Told]] = ..., begun: _Optional[bool] = ..., features: _Optional[_Union[Chunks, _Mapping]] = ..., fetches: _Optional[_Mapping[str, Fetch]] = ..., own: _Optional[_Mapping[int, str]] = ..., abstains: _Optional[bool] = ..., visits: _Optional[_Mapping[str, Labelled]] = ..., visited: _Optional[_Iterable[str]] = ..., final: _Optional[_Mapping[int, Labelled]] = ..., heads: _Optional[_Mapping[str, Labelled]] = ..., sums: _Optional[_Mapping[int, Known]] = ..., patient_ns: _Optional[int] = ..., head: _Optional[str] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., spoiled: _Optional[bool] = ...) -> None: ...
+    gathered: bool
+    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., open: _Optional[_Mapping[str, str]] = ..., early: _Optional[_Iterable[_Union[Early, _Mapping]]] = ..., jobs: _Optional[_Iterable[str]] = ..., held: _Optional[_Mapping[str, Chunks]] = ..., sent: _Optional[_Mapping[str, Told]] = ..., begun: _Optional[bool] = ..., features: _Optional[_Union[Chunks, _Mapping]] = ..., fetches: _Optional[_Mapping[str, Fetch]] = ..., own: _Optional[_Mapping[int, str]] = ..., abstains: _Optional[bool] = ..., visits: _Optional[_Mapping[str, Labelled]] = ..., visited: _Optional[_Iterable[str]] = ..., final: _Optional[_Mapping[int, Labelled]] = ..., heads: _Optional[_Mapping[str, Labelled]] = ..., sums: _Optional[_Mapping[int, Known]] = ..., patient_ns: _Optional[int] = ..., head: _Optional[str] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., spoiled: _Optional[bool] = ..., gathered: _Optional[bool] = ...) -> None: ...
 
 class Told(_message.Message):
     __slots__ = ("chunks",)

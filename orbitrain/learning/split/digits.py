@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from orbitrain.learning.tasks import derive_seed, dirichlet_split
 
 Values: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Numbers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
-_OPTIONS: Final = {"beta": 1.0, "held_out": 297, "reserved": 900}
+RESERVED: Final = 900
+"""Images that no satellite has, by default."""
+
+_OPTIONS: Final = {"beta": 1.0, "held_out": 297, "reserved": RESERVED}
 
 
 class Digits:
@@ -60,8 +64,15 @@ class Digits:
 
 
 def shuffled() -> tuple[Values, Numbers]:
-    """All images (1797, 1, 8, 8), float32 from 0 to 1, and their labels, in one fixed order."""
-    found = load_digits()
-    order = np.random.default_rng(0).permutation(len(found.target))
-    images = (found.images[order, np.newaxis] / 16).astype(np.float32)
-    return images, found.target[order].astype(np.int64)
+    """All images (1797, 1, 8, 8), float32 from 0 to 1, and their labels, in one fixed order.
+
+    Read from scikit-learn's own file: to import it takes a satellite longer than all its work. Raises
+    ValueError where it is not installed.
+    """
+    found = find_spec("sklearn")
+    if found is None or found.origin is None:
+        raise ValueError("scikit-learn, which has the digits, is not installed (extra digits)")
+    rows = np.loadtxt(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    rows = rows[np.random.default_rng(0).permutation(len(rows))]
+    images = (rows[:, :-1].reshape(-1, 1, 8, 8) / 16).astype(np.float32)
+    return images, rows[:, -1].astype(np.int64)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orbitrain.machine import Action, Digest, Lane, RemoteProtocolError, Withdraw
 from orbitrain.protocols.sfft.ring import Chunk, begins, forward, toward
 from orbitrain.protocols.sfft.terms import OF_ROUND
 from orbitrain.v1 import sfft_pb2 as wire
+
+LETTER_CHUNKS: Final = 8
+"""Chunks that go down in one letter, so that an answer is not waited for after each, and a cut costs few."""
 
 if TYPE_CHECKING:
     from orbitrain.protocols.sfft.satellite import Satellite
@@ -74,6 +77,9 @@ class Gathering:
             if owner in of.state.held and len(of.state.held[owner].digests) == count
         ]
         actions: list[Action] = []
+        if len(whole) == len(ring) and not of.state.gathered:
+            of.state.gathered = True
+            actions.append(of.report("gathered"))
         for owner in ring.members:
             if owner not in of.state.held or (owner == of.name and not begins(ring, of.name, how, whole)):
                 continue
@@ -90,7 +96,6 @@ class Gathering:
         return actions
 
     def _to_stations(self) -> list[Action]:
-        """Each chunk is a letter of its own, so that a cut costs one."""
         of, state = self._of, self._of.state
         actions: list[Action] = []
         for station, fetch in sorted(state.fetches.items()):
@@ -103,15 +108,17 @@ class Gathering:
                     lacking = [index for index in one.indices if index not in held]
                     if lacking:
                         fresh.wanted.add(owner=one.owner, indices=lacking)
-                    for index in one.indices:
-                        if index in held:
-                            message = wire.Block(round=state.round.round, owner=one.owner, indices=[index])
-                            actions.append(self._down_to(station, message, held[index], fetch.until_ns))
+                    there = [index for index in one.indices if index in held]
+                    for start in range(0, len(there), LETTER_CHUNKS):
+                        some = there[start : start + LETTER_CHUNKS]
+                        message = wire.Block(round=state.round.round, owner=one.owner, indices=some)
+                        objects = tuple(held[index] for index in some)
+                        until_ns, about = fetch.until_ns, _down(station)
+                        actions.append(
+                            of.send(station, message, Lane.ACTIVATION, objects, until_ns, about=about)
+                        )
                 fetch.CopyFrom(fresh)
         return actions
-
-    def _down_to(self, station: str, message: wire.Block, digest: Digest, until_ns: int) -> Action:
-        return self._of.send(station, message, Lane.ACTIVATION, (digest,), until_ns, about=_down(station))
 
 
 def _down(station: str) -> str:

@@ -89,8 +89,8 @@ class Server:
                 self._sighted(source, sighting)
             case Delivered(message=wire.Block() as block, objects=objects):
                 self._take(block, objects)
-            case Delivered(message=wire.Passed() as passed):
-                self._passed(passed)
+            case Delivered(source=source, message=wire.Passed() as passed):
+                self._passed(source, passed)
             case Delivered(message=wire.Status() as status):
                 check_status(self._params, status)
                 self._heard(status)
@@ -123,9 +123,9 @@ class Server:
             raise RemoteProtocolError(f"there is no station {station}")
         self._stale = True
         seen = self._state.seen[station].satellites
+        self._free(sighting.satellite, station)
         if sighting.satellite in seen:
             seen.remove(sighting.satellite)
-            self._free(sighting.satellite, station)
         if sighting.there:
             seen.append(sighting.satellite)
 
@@ -146,8 +146,10 @@ class Server:
             if index not in pieces:
                 pieces[index] = digest
 
-    def _passed(self, passed: wire.Passed) -> None:
+    def _passed(self, station: str, passed: wire.Passed) -> None:
         its = self._state
+        if not passed.taken and passed.satellite in its.seen[station].satellites:
+            its.seen[station].satellites.remove(passed.satellite)  # it has left, as a sighting will tell
         if passed.round != its.round.round or passed.owner not in its.passing:
             return
         if its.passing[passed.owner].satellite != passed.satellite:

@@ -16,7 +16,9 @@ from orbitrain.machine import (
     Lane,
     LocalProtocolError,
     RemoteProtocolError,
+    Report,
     Send,
+    Severity,
     Undelivered,
     Withdraw,
 )
@@ -67,9 +69,21 @@ class Station:
                 return self._begin(source, fresh, objects)
             case Delivered(source=source, message=wire.Status() as status):
                 return self._heard(status)
-            case Delivered(message=wire.Block() as block, objects=objects):
+            case Delivered(source=source, message=wire.Block() as block, objects=objects):
                 check_block(self._params, block, len(objects))
-                return [self._send(self._params.server, block, Lane.ACTIVATION, objects)]
+                return [
+                    self._send(self._params.server, block, Lane.ACTIVATION, objects),
+                    Report(
+                        "chunks_came",
+                        Severity.DIAGNOSTIC,
+                        {
+                            "round": block.round,
+                            "owner": block.owner,
+                            "satellite": source,
+                            "chunks": len(block.indices),
+                        },
+                    ),
+                ]
             case Delivered(source=source, message=wire.Fetch() as fetch):
                 self._from_server(source, "fetch")
                 return self._ask(fetch)
@@ -100,8 +114,9 @@ class Station:
         return Send(to, role, key, message, lane, objects, expires_at_ns)
 
     def _sighted(self, satellite: str, there: bool) -> list[Action]:
+        """In one mailbox with what has come of the satellite: that it has left is news after that."""
         sighting = wire.Sighting(satellite=satellite, there=there)
-        return [self._send(self._params.server, sighting, Lane.CONTROL)]
+        return [self._send(self._params.server, sighting, Lane.ACTIVATION)]
 
     def _begin(self, source: str, fresh: wire.Round, objects: tuple[Digest, ...]) -> list[Action]:
         check_round(self._params, fresh)
@@ -157,4 +172,4 @@ class Station:
         message = wire.Passed(
             round=passing.round, owner=passing.owner, satellite=passing.satellite, taken=taken
         )
-        return [self._send(self._params.server, message, Lane.CONTROL)]
+        return [self._send(self._params.server, message, Lane.ACTIVATION)]
