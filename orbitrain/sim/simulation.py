@@ -244,7 +244,7 @@ class Simulation:
     def _boot(self, name: str) -> None:
         node = self.nodes[name]
         durable = node.journal.load()
-        node.core = Core(name, node.make(), durable, self._engine.size_of)
+        node.core = Core(name, node.make(), durable, partial(self._size_of, node))
         node.inbox += node.core.lost(node.shelf.holds.__contains__)
         for job in durable.jobs:
             self._start_job(node, job)
@@ -254,6 +254,12 @@ class Simulation:
         node.booted_ns = self.now_ns
         self._await_signal(node)
         self.wake(node, self.now_ns)
+
+    def _size_of(self, node: SimNode, digest: Digest) -> int:
+        """Raises KeyError for an object that is not in the node's store."""
+        if digest not in node.shelf.holds:
+            raise KeyError(digest)
+        return self._engine.size_of(digest)
 
     def _await_signal(self, node: SimNode) -> None:
         """A node that came up within a contact needs as long to acquire the signal as at its start."""

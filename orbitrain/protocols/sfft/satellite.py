@@ -48,6 +48,7 @@ from orbitrain.protocols.sfft.terms import (
     check_block,
     check_round,
     check_status,
+    head_of,
     order,
     ring_of,
 )
@@ -95,6 +96,7 @@ class Satellite:
         for labelled in (*state.visits.values(), *state.final.values(), *state.heads.values()):
             named.add(labelled.digest)
         named.update(known.sum.digest for known in state.sums.values())
+        named.update(status.head for status in state.statuses.values())
         for early in state.early:
             named.update(early.objects)
         return state.SerializeToString(deterministic=True), frozenset(named - {""})
@@ -194,7 +196,7 @@ class Satellite:
                 if objects != (message.head,):
                     raise RemoteProtocolError("round: its one object must be its head")
             case wire.Status():
-                check_status(self.params, message)
+                check_status(self.params, message, objects)
             case wire.Block():
                 check_block(self.params, message, len(objects))
             case wire.Fetch():
@@ -312,7 +314,7 @@ class Satellite:
     def _pass(self, peer: str, status: wire.Status) -> Send:
         self.state.serial += 1
         role = STATION_ROLE if peer in self.params.stations else SATELLITE_ROLE
-        return Send(peer, role, f"status/{self.state.serial}", status, Lane.CONTROL)
+        return Send(peer, role, f"status/{self.state.serial}", status, Lane.CONTROL, head_of(status))
 
     def _heard(self, source: str, status: wire.Status) -> list[Action]:
         """Word of a satellite of the plane goes on to all who may not have heard."""
@@ -482,6 +484,8 @@ class Satellite:
     def _lost(self, digest: Digest) -> None:
         """Own embeddings and parts are made again; for what others sent there is another attempt."""
         state = self.state
+        for name in [name for name, status in state.statuses.items() if status.head == digest]:
+            del state.statuses[name]
         summed = (*state.visits.values(), *state.final.values(), *state.heads.values())
         sums = (known.sum for known in state.sums.values())
         if any(one.digest == digest for one in (*summed, *sums)):

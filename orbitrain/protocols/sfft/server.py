@@ -65,6 +65,7 @@ class Server:
     def snapshot(self) -> tuple[bytes, frozenset[Digest]]:
         state = self._state
         named = {state.round.head, self._params.pieces.head, self._params.pieces.backbone}
+        named.update(status.head for status in state.statuses.values())
         for chunks in (*state.pieces.values(), *state.features.values()):
             named.update(chunks.digests.values())
         return state.SerializeToString(deterministic=True), frozenset(named - {""})
@@ -91,8 +92,8 @@ class Server:
                 self._take(block, objects)
             case Delivered(source=source, message=wire.Passed() as passed):
                 self._passed(source, passed)
-            case Delivered(message=wire.Status() as status):
-                check_status(self._params, status)
+            case Delivered(message=wire.Status() as status, objects=objects):
+                check_status(self._params, status, objects)
                 self._heard(status)
             case JobDone(job=job, objects=outputs):
                 actions += self._computed(job, outputs)

@@ -67,8 +67,8 @@ class Station:
                 return [*self._sighted(peer, False), *self._withdraw(peer)]
             case Delivered(source=source, message=wire.Round() as fresh, objects=objects):
                 return self._begin(source, fresh, objects)
-            case Delivered(source=source, message=wire.Status() as status):
-                return self._heard(status)
+            case Delivered(message=wire.Status() as status, objects=objects):
+                return self._heard(status, objects)
             case Delivered(source=source, message=wire.Block() as block, objects=objects):
                 check_block(self._params, block, len(objects))
                 return [
@@ -133,13 +133,13 @@ class Station:
             return []
         return [self._send(peer, fresh, Lane.CONTROL, (fresh.head,)) for peer in peers]
 
-    def _heard(self, status: wire.Status) -> list[Action]:
-        check_status(self._params, status)
+    def _heard(self, status: wire.Status, objects: tuple[Digest, ...]) -> list[Action]:
+        check_status(self._params, status, objects)
         known = self._state.statuses
         if status.satellite in known and known[status.satellite].serial >= status.serial:
             return []
         known[status.satellite].CopyFrom(status)
-        return [self._send(self._params.server, status, Lane.CONTROL)]
+        return [self._send(self._params.server, status, Lane.CONTROL, objects)]
 
     def _ask(self, fetch: wire.Fetch) -> list[Action]:
         """Whoever is out of sight is not asked: the server has been told so."""

@@ -191,8 +191,15 @@ def check_block(params: Params, message: wire.Block, objects: int) -> None:
             raise RemoteProtocolError(f"block: chunks are 0 to {params.work.chunks - 1}, not {index}")
 
 
-def check_status(params: Params, message: wire.Status) -> None:
+def head_of(status: wire.Status) -> tuple[Digest, ...]:
+    """The object that goes with a satellite's word."""
+    return (status.head,) if status.head else ()
+
+
+def check_status(params: Params, message: wire.Status, objects: tuple[Digest, ...]) -> None:
     """Raises RemoteProtocolError for what no satellite says of itself."""
+    if objects != head_of(message):
+        raise RemoteProtocolError("status: its one object must be its head")
     known = set(params.satellites)
     for name in (message.satellite, *message.names, *message.absent):
         if name not in known:

@@ -146,7 +146,10 @@ def simulate(
     def satellite() -> Mapping[str, Machine]:
         return {"role": Scripted(at_seconds(sends), sends, [])}
 
-    simulation.add("sat", satellite, ["kept"])
+    sent = {
+        digest for some in sends.values() for one in some if isinstance(one, Send) for digest in one.objects
+    }
+    simulation.add("sat", satellite, sorted({"kept", *sent}))
     simulation.add(DEVICE, lambda: {"role": Scripted(answers, (), [])}, ["kept"])
     faults(simulation)
     simulation.run()

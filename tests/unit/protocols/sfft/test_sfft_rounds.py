@@ -119,8 +119,7 @@ def test_every_chunk_goes_down_once_whoever_schedules(scheduler: str) -> None:
     ]
     chunks = ran.params.work.rounds * len(ran.params.satellites) * ran.params.work.chunks
     assert len(computed) == chunks
-    delivered = [entry.event.fields for entry in ran.events("letter_delivered")]
-    assert sum(fields["key"].startswith("block/") and fields["to"] == "gs" for fields in delivered) == chunks
+    assert chunks_to_the_ground(ran) == chunks
 
 
 @pytest.mark.parametrize(
@@ -193,22 +192,21 @@ def test_a_sum_that_cannot_be_made_costs_an_attempt() -> None:
     check_head(ran)
 
 
-def blocks_to_the_ground(ran: World) -> int:
-    delivered = [entry.event.fields for entry in ran.events("letter_delivered")]
-    return sum(fields["key"].startswith("block/") and fields["to"] == "gs" for fields in delivered)
+def chunks_to_the_ground(ran: World) -> int:
+    return sum(entry.event.fields["chunks"] for entry in ran.events("chunks_came"))
 
 
 def test_on_board_nothing_of_samples_is_sent_and_the_heads_are_the_same() -> None:
     ground, board = two_planes().run(), two_planes(on_board=True).run()
     assert board.heads() == ground.heads()
-    assert blocks_to_the_ground(board) == 0 < blocks_to_the_ground(ground)
+    assert chunks_to_the_ground(board) == 0 < chunks_to_the_ground(ground)
     assert board.simulation.now_ns < ground.simulation.now_ns
     check_head(board)
 
 
 def test_features_that_are_kept_are_fetched_once() -> None:
     ran = two_planes(cache=True, rounds=4).run()
-    assert blocks_to_the_ground(ran) == len(ran.params.satellites) * ran.params.work.chunks
+    assert chunks_to_the_ground(ran) == len(ran.params.satellites) * ran.params.work.chunks
     assert ran.participants() == [list(ran.params.satellites)] * 4
     check_head(ran)
 
@@ -225,7 +223,7 @@ def test_features_that_are_kept_and_lost_with_a_disk_are_fetched_again() -> None
     ran.watch = watch
     ran.run()
     lost = ran.params.work.chunks
-    assert blocks_to_the_ground(ran) == (len(ran.params.satellites) + 1) * lost
+    assert chunks_to_the_ground(ran) == (len(ran.params.satellites) + 1) * lost
     assert ran.participants() == [list(ran.params.satellites)] * 3
     check_head(ran)
 
