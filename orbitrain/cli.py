@@ -37,7 +37,7 @@ from orbitrain.scenario import Scenario, ScenarioError, load_scenario
 from orbitrain.send_command import send_command
 from orbitrain.setting import Setting
 from orbitrain.step import Event
-from orbitrain.systems import system_of
+from orbitrain.systems.choice import system_of
 from orbitrain.systems.system import Watch
 from orbitrain.testbed.choice import choose
 from orbitrain.testbed.cues import check_endpoint

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from orbitrain.runtime.clock import SECOND_NS, wall_s
 from orbitrain.setting import Setting
-from orbitrain.systems import system_of
+from orbitrain.systems.choice import system_of
 
 LINE_S = 10.0
 """Wall seconds between two lines where the output is no terminal."""

@@ -18,8 +18,8 @@ from orbitrain.scenario import SECOND_NS
 from orbitrain.setting import Setting
 from orbitrain.sim import Settings, Simulation
 from orbitrain.step import Event
-from orbitrain.systems import System, system_of
-from orbitrain.systems.system import Objects, Watch
+from orbitrain.systems.choice import system_of
+from orbitrain.systems.system import Objects, System, Watch
 from orbitrain.transport.store.blobs import BlobStore
 
 Seen = Callable[[str, Event, Watch, Mapping[Digest, float]], None]

@@ -17,8 +17,7 @@ from orbitrain.outputs import RunFolder, replace_bytes
 from orbitrain.runtime.config import Bus, Gather, Link, NodeConfig, Operator, dump_toml
 from orbitrain.scenario import ScenarioError
 from orbitrain.setting import Setting
-from orbitrain.systems import System
-from orbitrain.systems.system import Objects
+from orbitrain.systems.system import Objects, System
 
 FIRST_PORT = 20_000
 LAST_PORT = 32_000

@@ -20,7 +20,7 @@ from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
 from orbitrain.scenario import ScenarioError
 from orbitrain.setting import Setting
-from orbitrain.systems import system_of
+from orbitrain.systems.choice import system_of
 from orbitrain.testbed.calibration import calibrate
 from orbitrain.testbed.cues import Cue, cueing
 from orbitrain.testbed.deployment import (

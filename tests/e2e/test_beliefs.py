@@ -20,7 +20,7 @@ from orbitrain.results import Entry, count_updates, lineage, until_the_end
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import Scenario, load_scenario
 from orbitrain.setting import Setting, Update
-from orbitrain.systems import system_of
+from orbitrain.systems.choice import system_of
 from orbitrain.testbed.run import collect, run_daemons
 from orbitrain.testbed.uplink import Given, desks, give
 from orbitrain.transport.rpc import OperatorClient

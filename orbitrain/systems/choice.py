@@ -1,0 +1,14 @@
+"""Which system a scenario is of. Imports both, and so what plans are made with."""
+
+from orbitrain.scenario.protocols import FedMeldProtocol
+from orbitrain.setting import Setting
+from orbitrain.systems.fedmeld import FedMeldSystem
+from orbitrain.systems.sfft import SfftSystem
+from orbitrain.systems.system import System
+
+
+def system_of(setting: Setting) -> System:
+    """The one that the scenario's protocol is of."""
+    if isinstance(setting.scenario.protocol, FedMeldProtocol):
+        return FedMeldSystem(setting)
+    return SfftSystem(setting)
