@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,7 +53,8 @@ def a_world(draw: random.Random) -> World:
     return world(plan_of(params, believed + spells, END_S), params, engine, scheduler, truth)
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.full
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32))
 def test_every_commit_is_the_descent_on_the_samples_it_lists(seed: int) -> None:
     draw = random.Random(seed)

@@ -31,6 +31,7 @@ def test_libraries_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytes
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_exported_pieces_equal_torch_within_the_tolerance(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
@@ -52,6 +53,7 @@ def test_exported_pieces_equal_torch_within_the_tolerance(tmp_path: Path) -> Non
         values = expected
 
 
+@pytest.mark.full
 def test_the_same_piece_gives_the_same_bytes_without_a_path_in_them(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     made = []

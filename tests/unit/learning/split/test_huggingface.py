@@ -54,6 +54,7 @@ def test_options_that_say_no_model_are_refused(options: dict[str, Any], reason: 
         load_model(MAKER, options, 1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["vit", "deit", "dinov2"])
 def test_a_model_from_a_configuration_is_cut_exactly(name: str) -> None:
     pytest.importorskip("transformers")
@@ -72,6 +73,7 @@ def test_a_model_from_a_configuration_is_cut_exactly(name: str) -> None:
     assert torch.equal(ours, scores)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["vit", "deit", "dinov2"])
 def test_a_model_from_a_folder_is_the_one_that_was_saved(name: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
@@ -87,6 +89,7 @@ def test_a_model_from_a_folder_is_the_one_that_was_saved(name: str, tmp_path: Pa
     assert other.identity.shapes.classes == 5
 
 
+@pytest.mark.full
 def test_a_folder_without_a_classifier_gets_a_new_head_from_the_seed(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     base = transformers.ViTModel(transformers.ViTConfig(**SMALL))
@@ -99,6 +102,7 @@ def test_a_folder_without_a_classifier_gets_a_new_head_from_the_seed(tmp_path: P
     assert one.digests.head != other.digests.head
 
 
+@pytest.mark.full
 def test_models_and_folders_that_cannot_be_used_are_explained(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     cases: list[tuple[dict[str, Any], str]] = [
