@@ -43,6 +43,9 @@ from orbitrain.step import Arrival, DeadLetter, Durable, Event, Job, Snapshot, S
 ATTEMPTS_MAX = 3
 """How often an input may make `handle` raise before it is put aside as a dead letter."""
 
+TIMER_REST_NS = 60_000_000_000
+"""Scenario time until a machine that failed on its timer is woken again: it would fail as often as it is."""
+
 REPORTED_OBJECTS_MAX = 64
 """Objects named in event reports that are kept for the operator: two mixing cycles of any sane scenario."""
 
@@ -149,6 +152,7 @@ class Core:
         self._reported = deque(durable.reported)
         self._states: dict[str, Snapshot] = {}
         self._contacts: dict[str, ContactStarted] = {}
+        self._rests_until_ns: dict[str, int] = {}
         self._kinds = {
             role: {message.DESCRIPTOR.full_name: message for message in machine.accepts}
             for role, machine in self.machines.items()
@@ -179,15 +183,15 @@ class Core:
 
     def deadline_ns(self) -> int | None:
         """The next instant at which a machine wants its timer, or a letter ends by itself."""
-        wanted = [machine.deadline_ns() for machine in self.machines.values()]
+        wanted = [self._wants_ns(role) for role in self.machines]
         wanted.append(self.outbox.next_expiry_ns())
         return min((instant for instant in wanted if instant is not None), default=None)
 
     def timers(self, now_ns: int) -> list[Arrival]:
         """The timers that are due, and the letters that this node alone can end."""
         due = []
-        for role, machine in sorted(self.machines.items()):
-            deadline = machine.deadline_ns()
+        for role in sorted(self.machines):
+            deadline = self._wants_ns(role)
             if deadline is not None and deadline <= now_ns:
                 due.append(Arrival(deadline, "", -1, 0, role, TimerFired()))
         for letter, item in self.outbox.certain_ends(now_ns):
@@ -205,6 +209,12 @@ class Core:
                 )
             )
         return due
+
+    def _wants_ns(self, role: str) -> int | None:
+        """When a machine wants its timer, and may have it."""
+        deadline = self.machines[role].deadline_ns()
+        rests_ns = self._rests_until_ns.get(role)
+        return deadline if deadline is None or rests_ns is None else max(deadline, rests_ns)
 
     def decode(self, role: str, lane: int, kind: str, body: bytes) -> Message:
         """A peer's message. Raises RemoteProtocolError for a role, lane or kind unknown, or broken bytes."""
@@ -298,6 +308,8 @@ class Core:
                         self._consume(draft, earlier)
                     if attempt == ATTEMPTS_MAX:
                         quiet, dead, event = self._put_aside(arrival, now_ns, error)
+                        if isinstance(arrival.item, TimerFired) and arrival.role is not None:
+                            self._rests_until_ns[arrival.role] = now_ns + TIMER_REST_NS
                         self._consume(draft, quiet)
                         good.append(quiet)
                         aside.append((dead, event))

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.message import Message
 
 from orbitrain import core as core_module
-from orbitrain.core import Core
+from orbitrain.core import TIMER_REST_NS, Core
 from orbitrain.machine import (
     NEVER_NS,
     Acknowledged,
@@ -32,6 +32,7 @@ from orbitrain.machine import (
     Send,
     Severity,
     StartJob,
+    TimerFired,
     Undelivered,
     Withdraw,
 )
@@ -175,6 +176,21 @@ def test_only_the_machine_whose_instant_has_come_is_woken() -> None:
     machine.deadline, other.deadline = 10, 11
     core.step(core.timers(10), 10)
     assert (machine.seen, other.seen) == (["TimerFired"], [])
+
+
+def test_a_machine_that_fails_on_its_timer_is_not_woken_again_at_once() -> None:
+    def answer(item: Input) -> list[Action]:
+        if isinstance(item, TimerFired):
+            raise ValueError("it cannot")
+        return []
+
+    machine = Recorder(answer)
+    core = core_of(machine)
+    machine.deadline = 10
+    assert len(core.step(core.timers(10), 10).dead_letters) == 1
+    assert core.timers(11) == []
+    assert core.deadline_ns() == 10 + TIMER_REST_NS
+    assert [arrival.role for arrival in core.timers(10 + TIMER_REST_NS)] == ["role-0"]
 
 
 # ------------------------------------------------------------------------------------------ letters
