@@ -82,7 +82,7 @@ def test_every_letter_ends_once_and_is_delivered_if_and_only_if_its_sender_is_to
     def satellite() -> dict[str, Machine]:
         return {"role": Punctual(at_seconds(sends), sends, [])}
 
-    simulation.add("sat", satellite, ["kept"])
+    simulation.add("sat", satellite, ["kept", *(f"x{n}" for n in range(10))])
     simulation.add(DEVICE, lambda: {"role": Scripted(nothing, (), [])}, ["kept"])
     simulation.crash = lambda *where: where in crashes
     simulation.run()
