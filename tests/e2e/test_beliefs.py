@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,7 @@ def test_an_update_that_is_damaged_on_its_devices_disk_is_noticed_and_trained_ag
 def test_a_node_that_loses_its_disk_is_given_the_updates_again(tmp_path: Path) -> None:
     setting = setting_in(tmp_path)
     early = spliced(setting.plan, plan_of(setting.scenario, TRUTH), 100 * SECOND_NS)
-    setting.updates = (Update(100 * SECOND_NS, early),)
+    setting = replace(setting, updates=(Update(100 * SECOND_NS, early),))
     nodes = tmp_path / "run-150" / "nodes"
 
     def rob() -> None:
