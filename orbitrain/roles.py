@@ -6,14 +6,17 @@ both run the same ones over the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from orbitrain.contacts.gateways import Gateways, Transfer
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.serving import Carriage, Service, ServiceTimeline, earliest_carrier
+from orbitrain.flow.board import Board
 from orbitrain.flow.capacity import Terms
 from orbitrain.flow.downlink import PlanDownlink
+from orbitrain.flow.instance import Link
+from orbitrain.flow.schedule import Share
 from orbitrain.flow.scheduler import SCHEDULERS
 from orbitrain.machine import Machine
 from orbitrain.protocols import fedmeld, sfft
@@ -98,19 +101,23 @@ class SfftAsks:
         self._params = params
         self._way = way
         self._terms = Terms(way.chunk_bytes, way.slot_ns, way.edge_ns, way.edge_ns)
-        self._take(plan)
+        self._plan, self._gateways, self._downlink = self._asked(plan)
 
-    def _take(self, plan: ContactPlan) -> None:
+    def _asked(self, plan: ContactPlan) -> tuple[ContactPlan, Gateways, PlanDownlink]:
         params = self._params
-        self._plan = plan
         transfer = Transfer(params.links.head_bytes, self._way.edge_ns, self._way.edge_ns)
-        self._gateways = Gateways(plan, dict(enumerate(params.planes)), transfer)
+        gateways = Gateways(plan, dict(enumerate(params.planes)), transfer)
         schedule = SCHEDULERS[self._way.scheduler]
-        self._downlink = PlanDownlink(plan, params.planes, params.stations, self._terms, schedule)
+        return plan, gateways, PlanDownlink(plan, params.planes, params.stations, self._terms, schedule)
 
     def prepare(self, plan: ContactPlan) -> Callable[[], None]:
         """Calling what is returned makes an updated plan the one that is asked."""
-        return lambda: self._take(plan)
+        fresh = self._asked(plan)
+
+        def follow() -> None:
+            self._plan, self._gateways, self._downlink = fresh
+
+        return follow
 
     def neighbours(self, one: str, other: str) -> bool:
         return other in self._plan.neighbours(one)
@@ -121,14 +128,8 @@ class SfftAsks:
     def crossings(self) -> Gateways:
         return self._gateways
 
-    def handouts(
-        self,
-        now_ns: int,
-        free: Mapping[int, Sequence[int]],
-        outstanding: Mapping[tuple[str, str], int],
-        live: Collection[tuple[str, str]],
-    ) -> Mapping[tuple[str, str], tuple[int, ...]]:
-        return self._downlink.handouts(now_ns, free, outstanding, live)
+    def shares(self, now_ns: int, board: Board, live: Collection[Link]) -> tuple[Share, ...]:
+        return self._downlink.shares(now_ns, board, live)
 
 
 def sfft_machines(name: str, params: sfft.Params, asks: SfftAsks) -> dict[str, Machine]:

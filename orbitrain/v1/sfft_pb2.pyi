@@ -390,7 +390,7 @@ class Handout(_message.Message):
     def __init__(self, plane: _Optional[int] = ..., satellite: _Optional[str] = ..., station: _Optional[str] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServerState(_message.Message):
-    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "passing", "passed", "statuses", "handouts", "seen")
+    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "passing", "passed", "statuses", "handouts", "seen", "useless")
     class PiecesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -437,6 +437,7 @@ class ServerState(_message.Message):
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     HANDOUTS_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
+    USELESS_FIELD_NUMBER: _ClassVar[int]
     round: Round
     serial: int
     commit_by_ns: int
@@ -448,7 +449,8 @@ class ServerState(_message.Message):
     statuses: _containers.MessageMap[str, Status]
     handouts: _containers.RepeatedCompositeFieldContainer[Handout]
     seen: _containers.MessageMap[str, Seen]
-    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., passing: _Optional[_Mapping[str, Passing]] = ..., passed: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ...) -> None: ...
+    useless: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., passing: _Optional[_Mapping[str, Passing]] = ..., passed: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ..., useless: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Seen(_message.Message):
     __slots__ = ("satellites",)

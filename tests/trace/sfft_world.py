@@ -11,20 +11,10 @@ from typing import Any
 import numpy as np
 
 from orbitrain.contacts.contact import Contact, Sample
-from orbitrain.contacts.gateways import Gateways, Transfer
 from orbitrain.contacts.plan import ContactPlan, PlanNode
-from orbitrain.flow.capacity import Terms
-from orbitrain.flow.downlink import PlanDownlink
-from orbitrain.flow.scheduler import SCHEDULERS
 from orbitrain.learning.outcome import JobError
-from orbitrain.machine import Digest, Machine
-from orbitrain.protocols.sfft.satellite import Satellite
-from orbitrain.protocols.sfft.server import Server
-from orbitrain.protocols.sfft.station import Station
+from orbitrain.machine import Digest
 from orbitrain.protocols.sfft.terms import (
-    SATELLITE_ROLE,
-    SERVER_ROLE,
-    STATION_ROLE,
     Links,
     Params,
     Pieces,
@@ -32,6 +22,7 @@ from orbitrain.protocols.sfft.terms import (
     Work,
 )
 from orbitrain.results import Entry
+from orbitrain.roles import SfftAsks, Way, sfft_machines
 from orbitrain.sim import Engine, Settings, Simulation
 from orbitrain.step import Event, Job
 
@@ -223,24 +214,6 @@ def params_of(planes: Sequence[int], engine: NumpyEngine, **changes: Any) -> Par
     return replace(params, work=replace(work, **works), times=replace(times, **waits), **values)
 
 
-class PlanSpace:
-    """What satellites ask, straight from the plan."""
-
-    def __init__(self, plan: ContactPlan, params: Params) -> None:
-        self._plan = plan
-        transfer = Transfer(params.links.head_bytes + 500, SECOND_NS, SECOND_NS)
-        self._gateways = Gateways(plan, dict(enumerate(params.planes)), transfer)
-
-    def neighbours(self, one: str, other: str) -> bool:
-        return other in self._plan.neighbours(one)
-
-    def in_contact(self, one: str, other: str, t_ns: int) -> bool:
-        return self._plan.active(one, other, t_ns) is not None
-
-    def crossings(self) -> Gateways:
-        return self._gateways
-
-
 @dataclass
 class World:
     params: Params
@@ -285,23 +258,15 @@ def world(
     scheduler: str = "teg",
     truth: ContactPlan | None = None,
 ) -> World:
-    space = PlanSpace(plan, params)
-    terms = Terms(
-        chunk_bytes=params.work.chunk_samples * TOKENS * WIDTH * 8 + 300,
-        slot_ns=SECOND_NS,
-        acquisition_ns=SECOND_NS,
-        answer_ns=SECOND_NS,
-    )
-    downlink = PlanDownlink(plan, params.planes, params.stations, terms, SCHEDULERS[scheduler])
+    chunk_bytes = params.work.chunk_samples * TOKENS * WIDTH * 8 + 300
+    asks = SfftAsks(plan, params, Way(scheduler, chunk_bytes, slot_ns=SECOND_NS, edge_ns=SECOND_NS))
     simulation = Simulation(plan, SETTINGS, engine, truth)
 
-    def satellite(name: str) -> Mapping[str, Machine]:
-        return {SATELLITE_ROLE: Satellite(params, space, name)}
-
+    pieces = params.pieces
     for name in params.satellites:
-        simulation.add(name, partial(satellite, name), [params.pieces.embedding])
+        simulation.add(name, partial(sfft_machines, name, params, asks), [pieces.embedding])
     for name in params.stations:
-        simulation.add(name, partial(lambda name: {STATION_ROLE: Station(params, name)}, name))
-    preloaded = [params.pieces.backbone, params.pieces.head]
-    simulation.add(params.server, lambda: {SERVER_ROLE: Server(params, downlink, params.server)}, preloaded)
+        simulation.add(name, partial(sfft_machines, name, params, asks))
+    server = partial(sfft_machines, params.server, params, asks)
+    simulation.add(params.server, server, [pieces.backbone, pieces.head])
     return World(params, engine, simulation)

@@ -26,11 +26,12 @@ class Gathering:
 
     def take(self, message: wire.Block, objects: tuple[Digest, ...]) -> None:
         """Another's chunks; the advance sends them on."""
-        held = self._of.state.held[message.owner].digests
-        for index, digest in zip(message.indices, objects, strict=True):
+        state, come = self._of.state, dict(zip(message.indices, objects, strict=True))
+        held = dict(state.held[message.owner].digests) if message.owner in state.held else {}
+        for index, digest in come.items():
             if held.get(index, digest) != digest:
                 raise RemoteProtocolError(f"chunk {index} of {message.owner}: is another one here")
-            held[index] = digest
+        state.held[message.owner].digests.update(come)
 
     def fetch(self, station: str, message: wire.Fetch) -> None:
         """A station asks; it gets what is here, and the rest as it comes, while the contact lasts."""

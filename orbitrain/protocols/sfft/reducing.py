@@ -83,19 +83,18 @@ class Reducing:
         of = self._of
         if of.plane in of.state.sums:
             return []
-        actions = self._gather() if self._how is Reduce.GATHER else self._tour()
-        return actions
+        return self._gather() if self._how is Reduce.GATHER else self._tour()
 
     def _tour(self) -> list[Action]:
         of, state = self._of, self._of.state
         actions: list[Action] = []
         for due in visits(self._ring, self._how, of.name):
             place = f"{due.part}/{due.step}"
-            come = state.visits.get(place) if place in state.visits else None
-            if place in state.visited or (due.step > 0 and come is None) or (due.adds and not self._ready):
+            has_come = place in state.visits  # to ask a protobuf map for it would make one
+            if place in state.visited or (due.step > 0 and not has_come) or (due.adds and not self._ready):
                 continue
             state.visited.append(place)
-            arrived = come or wire.Labelled()
+            arrived = state.visits[place] if has_come else wire.Labelled()
             if not due.adds or state.abstains:
                 actions += self._go_on(due, arrived)
             elif not arrived.digest:

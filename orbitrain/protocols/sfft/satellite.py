@@ -34,6 +34,7 @@ from orbitrain.machine import (
     Undelivered,
     Withdraw,
 )
+from orbitrain.protocols.sfft.checks import check
 from orbitrain.protocols.sfft.crossing import Crossing
 from orbitrain.protocols.sfft.gathering import Gathering
 from orbitrain.protocols.sfft.reducing import Reducing
@@ -41,14 +42,10 @@ from orbitrain.protocols.sfft.ring import Ring
 from orbitrain.protocols.sfft.terms import (
     EARLY_MAX,
     OF_ROUND,
-    SATELLITE_ROLE,
-    STATION_ROLE,
     Params,
     Space,
-    check_block,
-    check_round,
-    check_status,
     head_of,
+    letter,
     order,
     ring_of,
 )
@@ -114,7 +111,7 @@ class Satellite:
         actions: list[Action] = []
         match item:
             case Delivered(source=source, message=message, objects=objects):
-                self._check(source, message, objects)
+                check(self.params, message, objects)
                 actions += self._take(source, message, objects)
             case ContactStarted(peer=peer, end_ns=end_ns):
                 self.contacts[peer] = NEVER_NS if end_ns is None else end_ns
@@ -152,11 +149,9 @@ class Satellite:
 
         What else it is about is whose crossing its end is of.
         """
-        self.state.serial += 1
-        key = f"{message.DESCRIPTOR.name.lower()}/{self.state.serial}"
-        self.state.open[key] = about
-        role = STATION_ROLE if to in self.params.stations else SATELLITE_ROLE
-        return Send(to, role, key, message, lane, objects, expires_at_ns)
+        found = letter(self.params, self.state, to, message, lane, objects, expires_at_ns)
+        self.state.open[found.key] = about
+        return found
 
     def job(
         self, name: str, kind: str, params: Mapping[str, Any], objects: Mapping[str, Digest], took_ns: int
@@ -187,37 +182,6 @@ class Satellite:
         return self.state.round.participants
 
     # --------------------------------------------------------------------------- rounds and words
-
-    def _check(self, source: str, message: Message, objects: tuple[Digest, ...]) -> None:
-        """Raises RemoteProtocolError for what no honest peer sends."""
-        match message:
-            case wire.Round():
-                check_round(self.params, message)
-                if objects != (message.head,):
-                    raise RemoteProtocolError("round: its one object must be its head")
-            case wire.Status():
-                check_status(self.params, message, objects)
-            case wire.Block():
-                check_block(self.params, message, len(objects))
-            case wire.Fetch():
-                for wanted in message.wanted:
-                    check_block(self.params, wanted, len(wanted.indices))
-            case wire.Features():
-                self.params.plane_of(message.owner)
-                if len(objects) != self.params.work.chunks:
-                    raise RemoteProtocolError(
-                        f"features of {message.owner}: must be {self.params.work.chunks} objects, "
-                        f"not {len(objects)}"
-                    )
-            case wire.Visit() | wire.Sum():
-                if len(objects) != (1 if message.names else 0):
-                    raise RemoteProtocolError("sum: must have one object, or none where nobody is in it")
-                for name in message.names:
-                    self.params.plane_of(name)
-            case wire.Head():
-                self.params.plane_of(message.owner)
-                if len(objects) > 1:
-                    raise RemoteProtocolError("head: must have one object at most")
 
     def _take(self, source: str, message: Message, objects: tuple[Digest, ...]) -> list[Action]:
         if isinstance(message, wire.Round):
@@ -289,7 +253,10 @@ class Satellite:
                 actions.append(self._tell(peer))
         for each in early:
             message: Message = getattr(wire, each.kind).FromString(each.body)
-            actions += self._take(each.source, message, tuple(each.objects))
+            try:
+                actions += self._take(each.source, message, tuple(each.objects))
+            except RemoteProtocolError as error:  # it was accepted when it came
+                actions.append(self.report("early_put_aside", source=each.source, reason=str(error)))
         return actions
 
     def _form(self) -> None:
@@ -302,19 +269,15 @@ class Satellite:
 
     def _tell(self, peer: str) -> Send:
         """The newest round, for a peer that may not know it."""
-        self.state.serial += 1
-        role = STATION_ROLE if peer in self.params.stations else SATELLITE_ROLE
         fresh = self.state.round
-        return Send(peer, role, f"round/{self.state.serial}", fresh, Lane.CONTROL, (fresh.head,))
+        return letter(self.params, self.state, peer, fresh, Lane.CONTROL, (fresh.head,))
 
     def _greet(self, peer: str) -> list[Action]:
         actions: list[Action] = [self._tell(peer)] if self.state.round.round else []
         return actions + [self._pass(peer, status) for _, status in sorted(self.state.statuses.items())]
 
     def _pass(self, peer: str, status: wire.Status) -> Send:
-        self.state.serial += 1
-        role = STATION_ROLE if peer in self.params.stations else SATELLITE_ROLE
-        return Send(peer, role, f"status/{self.state.serial}", status, Lane.CONTROL, head_of(status))
+        return letter(self.params, self.state, peer, status, Lane.CONTROL, head_of(status))
 
     def _heard(self, source: str, status: wire.Status) -> list[Action]:
         """Word of a satellite of the plane goes on to all who may not have heard."""
@@ -406,8 +369,8 @@ class Satellite:
         pieces = self.params.pieces
         if work.on_board:
             both = {"embedding": pieces.embedding, "backbone": pieces.backbone}
-            return [self.job(EMBED, "features", sizes, both, self._times.embed_ns)]
-        return [self.job(EMBED, EMBED, sizes, {"piece": pieces.embedding}, self._times.embed_ns)]
+            return [self.job(EMBED, "features", sizes, both, self.params.times.embed_ns)]
+        return [self.job(EMBED, EMBED, sizes, {"piece": pieces.embedding}, self.params.times.embed_ns)]
 
     def _step(self) -> list[Action]:
         """Local steps of the head on the features; without them in time, nothing."""
@@ -420,7 +383,7 @@ class Satellite:
             return []
         chunks = {f"features/{index}": digest for index, digest in sorted(state.features.digests.items())}
         sizes = {"parts": self.reducing.parts, "samples": self.params.work.samples}
-        return [self.job(HEAD, HEAD, sizes, {"head": state.round.head, **chunks}, self._times.head_ns)]
+        return [self.job(HEAD, HEAD, sizes, {"head": state.round.head, **chunks}, self.params.times.head_ns)]
 
     def _mean(self) -> list[Action]:
         """The new head, once the sums of all planes are there."""
@@ -434,11 +397,7 @@ class Satellite:
         objects = {f"sum/{n}": one.digest for n, one in enumerate(one for one in sums if one.names)}
         weight = sum(one.weight for one in sums)
         like = {"like": state.round.head}
-        return [self.job(MEAN, MEAN, {"weight": weight}, {**objects, **like}, self._times.add_ns)]
-
-    @property
-    def _times(self) -> Any:
-        return self.params.times
+        return [self.job(MEAN, MEAN, {"weight": weight}, {**objects, **like}, self.params.times.add_ns)]
 
     # --------------------------------------------------------------------------------------- ends
 

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from orbitrain.flow.board import Board
+from orbitrain.flow.schedule import Handout
 from orbitrain.machine import (
     Action,
     CancelJob,
@@ -27,15 +29,10 @@ from orbitrain.machine import (
     Severity,
     StartJob,
 )
-from orbitrain.protocols.sfft.terms import (
-    STATION_ROLE,
-    Downlink,
-    Params,
-    check_block,
-    check_status,
-    order,
-)
+from orbitrain.protocols.sfft.checks import check
+from orbitrain.protocols.sfft.terms import Downlink, Params, letter, order
 from orbitrain.protocols.sfft.weights import Label, commits
+from orbitrain.transport.objects import Range
 from orbitrain.v1 import sfft_pb2 as wire
 
 BACKBONE: Final = "backbone"
@@ -79,6 +76,8 @@ class Server:
 
     def handle(self, item: Input, now_ns: int) -> list[Action]:
         self._now_ns = now_ns
+        if isinstance(item, Delivered):
+            check(self._params, item.message, item.objects)
         actions: list[Action] = []
         match item:
             case ContactStarted(peer=peer):
@@ -92,8 +91,7 @@ class Server:
                 self._take(block, objects)
             case Delivered(source=source, message=wire.Passed() as passed):
                 self._passed(source, passed)
-            case Delivered(message=wire.Status() as status, objects=objects):
-                check_status(self._params, status, objects)
+            case Delivered(message=wire.Status() as status):
                 self._heard(status)
             case JobDone(job=job, objects=outputs):
                 actions += self._computed(job, outputs)
@@ -109,17 +107,14 @@ class Server:
     def _is_over(self) -> bool:
         return self._state.round.closed
 
-    def _report(
-        self, kind: str, severity: Severity, objects: tuple[Digest, ...] = (), **fields: Any
-    ) -> Report:
+    def _report(self, kind: str, severity: Severity, **fields: Any) -> Report:
         its = self._state.round
-        return Report(kind, severity, {"round": its.round, "attempt": its.attempt, **fields}, objects)
+        return Report(kind, severity, {"round": its.round, "attempt": its.attempt, **fields})
 
     # ------------------------------------------------------------------------------------ arrivals
 
     def _sighted(self, station: str, sighting: wire.Sighting) -> None:
         """Said twice, the contact ended in between unnoticed."""
-        self._params.plane_of(sighting.satellite)
         if station not in self._params.stations:
             raise RemoteProtocolError(f"there is no station {station}")
         self._stale = True
@@ -132,15 +127,12 @@ class Server:
 
     def _free(self, satellite: str, station: str) -> None:
         """What was handed out to a link and has not come may be handed out again."""
-        kept = [
-            each for each in self._state.handouts if (each.satellite, each.station) != (satellite, station)
-        ]
-        del self._state.handouts[:]
-        self._state.handouts.extend(kept)
+        board = self._board()
+        board.contact_ended(satellite, station)
+        self._keep(board)
 
     def _take(self, block: wire.Block, objects: tuple[Digest, ...]) -> None:
-        check_block(self._params, block, len(objects))
-        if block.round != self._state.round.round or self._is_over:
+        if block.round != self._state.round.round or self._is_over or block.owner in self._state.useless:
             return
         pieces = self._state.pieces[block.owner].digests
         for index, digest in zip(block.indices, objects, strict=True):
@@ -195,7 +187,7 @@ class Server:
         actions: list[Action] = []
         if number != state.round.round:
             actions += [CancelJob(BACKBONE)] if state.job else []
-            for field in ("pieces", "features", "job", "passing", "passed", "handouts"):
+            for field in ("pieces", "features", "job", "passing", "passed", "handouts", "useless"):
                 state.ClearField(field)
         state.round.CopyFrom(fresh)
         state.commit_by_ns = self._now_ns + times.commit_ns
@@ -212,9 +204,7 @@ class Server:
         return [self._send(station, fresh, Lane.CONTROL, (fresh.head,)) for station in stations]
 
     def _send(self, station: str, message: Message, lane: Lane, objects: tuple[Digest, ...] = ()) -> Send:
-        self._state.serial += 1
-        key = f"{message.DESCRIPTOR.name.lower()}/{self._state.serial}"
-        return Send(station, STATION_ROLE, key, message, lane, objects)
+        return letter(self._params, self._state, station, message, lane, objects)
 
     # -------------------------------------------------------------------------------- the verdict
 
@@ -265,7 +255,6 @@ class Server:
         report = self._report(
             "committed",
             Severity.ACTIVITY_HI,
-            (),
             digest=head,
             participants=list(names),
             weight=weight,
@@ -276,71 +265,75 @@ class Server:
     # ---------------------------------------------------------------------------------- downlink
 
     def _hand_out(self) -> list[Action]:
-        state, work = self._state, self._params.work
-        if not self._stale or work.on_board:
+        """What the schedule has for satellites in sight, until they leave it."""
+        if not self._stale or self._params.work.on_board:
             return []
         self._stale = False
         live = [
             (satellite, station)
-            for station, seen in sorted(state.seen.items())
+            for station, seen in sorted(self._state.seen.items())
             for satellite in sorted(seen.satellites)
         ]
-        if not live:
+        board = self._board()
+        if not live or not any(board.left().values()):
             return []
-        free = {}
+        handouts = board.hand_out(self._downlink.shares(self._now_ns, board, live))
+        self._keep(board)
+        return [self._fetch(handout) for handout in handouts]
+
+    def _board(self) -> Board:
+        """Chunks of every plane, numbered owner after owner; what nobody needs is as if it had come."""
+        state, count = self._state, self._params.work.chunks
+        come: dict[str, list[Range]] = {}
         for plane, members in enumerate(self._params.planes):
-            taken = {
-                number
-                for each in state.handouts
-                if each.plane == plane
-                for start, end in zip(each.starts, each.ends, strict=True)
-                for number in range(start, end)
-            }
-            numbers = []
+            ranges = come.setdefault(str(plane), [])
             for place, owner in enumerate(members):
+                first = place * count
                 if owner not in state.round.participants or not self._lacks(owner):
-                    continue
-                come = state.pieces[owner].digests if owner in state.pieces else {}
-                first = place * work.chunks
-                numbers += [
-                    first + index
-                    for index in range(work.chunks)
-                    if index not in come and first + index not in taken
-                ]
-            if numbers:
-                free[plane] = numbers
-        if not free:
-            return []
-        outstanding = {
-            (each.satellite, each.station): sum(each.ends) - sum(each.starts) for each in state.handouts
-        }
-        handouts = self._downlink.handouts(self._now_ns, free, outstanding, live)
-        return [self._fetch(*link, chosen) for link, chosen in sorted(handouts.items()) if chosen]
+                    ranges.append((first, first + count))
+                elif owner in state.pieces:
+                    ranges += [(first + n, first + n + 1) for n in sorted(state.pieces[owner].digests)]
+        chunks = {str(plane): len(members) * count for plane, members in enumerate(self._params.planes)}
+        board = Board(chunks, outstanding=map(_handout, state.handouts))
+        for name, ranges in come.items():
+            board.acknowledged(name, ranges)
+        return board
+
+    def _keep(self, board: Board) -> None:
+        """What links have been handed."""
+        del self._state.handouts[:]
+        for handout in board.outstanding():
+            self._state.handouts.add(
+                plane=int(handout.plane),
+                satellite=handout.satellite,
+                station=handout.station,
+                starts=[start for start, _ in handout.ranges],
+                ends=[end for _, end in handout.ranges],
+            )
 
     def _lacks(self, owner: str) -> bool:
         """Whether its samples have to come down: where features are kept, only if it says so."""
+        state = self._state
+        if owner in state.useless:
+            return False
         if not self._params.work.cache:
             return True
-        said = self._state.statuses.get(owner) if owner in self._state.statuses else None
-        return said is not None and _is_of(self._state.round, said) and said.lacks
+        if owner not in state.statuses:
+            return False
+        said = state.statuses[owner]
+        return _is_of(state.round, said) and said.lacks
 
-    def _fetch(self, satellite: str, station: str, numbers: Iterable[int]) -> Action:
-        state, chunks = self._state, self._params.work.chunks
-        plane = self._params.plane_of(satellite)
-        members = self._params.planes[plane]
-        handout = state.handouts.add(plane=plane, satellite=satellite, station=station)
-        fetch = wire.Fetch(round=state.round.round, satellite=satellite)
+    def _fetch(self, handout: Handout) -> Action:
+        state, count = self._state, self._params.work.chunks
+        members = self._params.planes[int(handout.plane)]
         wanted: dict[int, list[int]] = {}
-        for number in sorted(numbers):
-            wanted.setdefault(number // chunks, []).append(number % chunks)
-            if handout.ends and handout.ends[-1] == number:
-                handout.ends[-1] = number + 1
-            else:
-                handout.starts.append(number)
-                handout.ends.append(number + 1)
+        for start, end in handout.ranges:
+            for number in range(start, end):
+                wanted.setdefault(number // count, []).append(number % count)
+        fetch = wire.Fetch(round=state.round.round, satellite=handout.satellite)
         for place, indices in wanted.items():
             fetch.wanted.add(round=state.round.round, owner=members[place], indices=indices)
-        return self._send(station, fetch, Lane.CONTROL)
+        return self._send(handout.station, fetch, Lane.CONTROL)
 
     # ---------------------------------------------------------------------------------- backbone
 
@@ -373,13 +366,15 @@ class Server:
         return [self._report("features_computed", Severity.ACTIVITY_LO, chunks=count)]
 
     def _not_computed(self, job: str, reason: str) -> list[Action]:
-        """What it worked on is of no use; the owners' samples are not in this round."""
+        """The owners that the worker blames, or all that it worked for, have no features in this round."""
         state = self._state
-        for owner in sorted({place.rpartition("/")[0] for place in state.job}):
+        owners = sorted({place.rpartition("/")[0] for place in state.job})
+        blamed = [owner for owner in owners if f"chunk/{owner}/" in reason] or owners
+        for owner in blamed:
             del state.pieces[owner]
+        state.useless.extend(blamed)
         state.ClearField("job")
-        self._stale = True
-        return [self._report("backbone_failed", Severity.WARNING_HI, reason=reason)]
+        return [self._report("backbone_failed", Severity.WARNING_HI, owners=blamed, reason=reason)]
 
     # ------------------------------------------------------------------------------------ features
 
@@ -420,3 +415,8 @@ class Server:
 def _is_of(its: wire.Round, status: wire.Status) -> bool:
     """Whether a word is of this attempt."""
     return (status.round, status.attempt) == order(its)
+
+
+def _handout(kept: wire.Handout) -> Handout:
+    ranges = tuple(zip(kept.starts, kept.ends, strict=True))
+    return Handout(str(kept.plane), kept.satellite, kept.station, ranges)

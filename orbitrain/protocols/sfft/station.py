@@ -22,15 +22,8 @@ from orbitrain.machine import (
     Undelivered,
     Withdraw,
 )
-from orbitrain.protocols.sfft.terms import (
-    SATELLITE_ROLE,
-    SERVER_ROLE,
-    Params,
-    check_block,
-    check_round,
-    check_status,
-    order,
-)
+from orbitrain.protocols.sfft.checks import check
+from orbitrain.protocols.sfft.terms import Params, letter, order
 from orbitrain.v1 import sfft_pb2 as wire
 
 
@@ -58,6 +51,8 @@ class Station:
         self._contacts = {}
 
     def handle(self, item: Input, now_ns: int) -> list[Action]:
+        if isinstance(item, Delivered):
+            check(self._params, item.message, item.objects)
         match item:
             case ContactStarted(peer=peer, end_ns=end_ns) if peer != self._params.server:
                 self._contacts[peer] = NEVER_NS if end_ns is None else end_ns
@@ -65,25 +60,12 @@ class Station:
             case ContactEnded(peer=peer) if peer in self._contacts:
                 del self._contacts[peer]
                 return [*self._sighted(peer, False), *self._withdraw(peer)]
-            case Delivered(source=source, message=wire.Round() as fresh, objects=objects):
-                return self._begin(source, fresh, objects)
+            case Delivered(source=source, message=wire.Round() as fresh):
+                return self._begin(source, fresh)
             case Delivered(message=wire.Status() as status, objects=objects):
                 return self._heard(status, objects)
             case Delivered(source=source, message=wire.Block() as block, objects=objects):
-                check_block(self._params, block, len(objects))
-                return [
-                    self._send(self._params.server, block, Lane.ACTIVATION, objects),
-                    Report(
-                        "chunks_came",
-                        Severity.DIAGNOSTIC,
-                        {
-                            "round": block.round,
-                            "owner": block.owner,
-                            "satellite": source,
-                            "chunks": len(block.indices),
-                        },
-                    ),
-                ]
+                return self._down(source, block, objects)
             case Delivered(source=source, message=wire.Fetch() as fetch):
                 self._from_server(source, "fetch")
                 return self._ask(fetch)
@@ -108,20 +90,14 @@ class Station:
         objects: tuple[Digest, ...] = (),
         expires_at_ns: int = NEVER_NS,
     ) -> Send:
-        self._state.serial += 1
-        key = f"{message.DESCRIPTOR.name.lower()}/{self._state.serial}"
-        role = SERVER_ROLE if to == self._params.server else SATELLITE_ROLE
-        return Send(to, role, key, message, lane, objects, expires_at_ns)
+        return letter(self._params, self._state, to, message, lane, objects, expires_at_ns)
 
     def _sighted(self, satellite: str, there: bool) -> list[Action]:
         """In one mailbox with what has come of the satellite: that it has left is news after that."""
         sighting = wire.Sighting(satellite=satellite, there=there)
         return [self._send(self._params.server, sighting, Lane.ACTIVATION)]
 
-    def _begin(self, source: str, fresh: wire.Round, objects: tuple[Digest, ...]) -> list[Action]:
-        check_round(self._params, fresh)
-        if objects != (fresh.head,):
-            raise RemoteProtocolError("round: its one object must be its head")
+    def _begin(self, source: str, fresh: wire.Round) -> list[Action]:
         if order(fresh) <= order(self._state.round):
             return []
         self._state.round.CopyFrom(fresh)
@@ -134,19 +110,32 @@ class Station:
         return [self._send(peer, fresh, Lane.CONTROL, (fresh.head,)) for peer in peers]
 
     def _heard(self, status: wire.Status, objects: tuple[Digest, ...]) -> list[Action]:
-        check_status(self._params, status, objects)
         known = self._state.statuses
         if status.satellite in known and known[status.satellite].serial >= status.serial:
             return []
         known[status.satellite].CopyFrom(status)
         return [self._send(self._params.server, status, Lane.CONTROL, objects)]
 
+    def _down(self, satellite: str, block: wire.Block, objects: tuple[Digest, ...]) -> list[Action]:
+        fields = {
+            "round": block.round,
+            "owner": block.owner,
+            "satellite": satellite,
+            "chunks": len(block.indices),
+        }
+        return [
+            self._send(self._params.server, block, Lane.ACTIVATION, objects),
+            Report("chunks_came", Severity.DIAGNOSTIC, fields),
+        ]
+
     def _ask(self, fetch: wire.Fetch) -> list[Action]:
         """Whoever is out of sight is not asked: the server has been told so."""
         if fetch.satellite not in self._contacts:
             return []
-        fetch.until_ns = self._contacts[fetch.satellite]
-        return [self._send(fetch.satellite, fetch, Lane.CONTROL, expires_at_ns=fetch.until_ns)]
+        asked = wire.Fetch()
+        asked.CopyFrom(fetch)
+        asked.until_ns = self._contacts[fetch.satellite]
+        return [self._send(fetch.satellite, asked, Lane.CONTROL, expires_at_ns=asked.until_ns)]
 
     def _up(self, features: wire.Features, objects: tuple[Digest, ...]) -> list[Action]:
         passing = wire.Passing(round=features.round, owner=features.owner, satellite=features.satellite)

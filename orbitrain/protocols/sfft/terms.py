@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from orbitrain.machine import Digest, RemoteProtocolError
+from google.protobuf.message import Message
+
+from orbitrain.flow.board import Board
+from orbitrain.flow.instance import Link
+from orbitrain.flow.schedule import Share
+from orbitrain.machine import NEVER_NS, Digest, Lane, RemoteProtocolError, Send
 from orbitrain.protocols.sfft.costs import resolved
 from orbitrain.protocols.sfft.planes import Crossings
-from orbitrain.protocols.sfft.ring import Chunk, Gather, Reduce, Ring, block
+from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring
 from orbitrain.v1 import sfft_pb2 as wire
 
 SATELLITE_ROLE: Final = "sfft.satellite"
@@ -106,8 +111,10 @@ class Params:
                 return number
         raise RemoteProtocolError(f"there is no satellite {satellite[:64]!r}")
 
-    def block(self, owner: str) -> tuple[Chunk, ...]:
-        return block(owner, self.work.chunks)
+    def role_of(self, node: str) -> str:
+        if node == self.server:
+            return SERVER_ROLE
+        return STATION_ROLE if node in self.stations else SATELLITE_ROLE
 
     def reduction(self, ring: Ring) -> Reduce:
         """How heads are summed on this ring."""
@@ -136,21 +143,35 @@ class Space(Protocol):
 
 
 class Downlink(Protocol):
-    """What the server asks the plan: which chunks go down over which of the links that are there now."""
+    """What the server asks the plan: how many chunks go down over the links that are there now."""
 
-    def handouts(
-        self,
-        now_ns: int,
-        free: Mapping[int, Sequence[int]],
-        outstanding: Mapping[tuple[str, str], int],
-        live: Collection[tuple[str, str]],
-    ) -> Mapping[tuple[str, str], tuple[int, ...]]:
-        """Chunks (numbers) for live links (satellite, station), each out of the free ones of its plane.
+    def shares(self, now_ns: int, board: Board, live: Collection[Link]) -> tuple[Share, ...]:
+        """For live links, each for the rest of its contact. Planes go by their numbers as text.
 
-        `outstanding` is how many a link has been handed and has not brought. The same arguments give the same
-        answer.
+        The same arguments give the same answer.
         """
         ...
+
+
+class Serial(Protocol):
+    """The state of a role, which numbers its letters."""
+
+    serial: int
+
+
+def letter(
+    params: Params,
+    state: Serial,
+    to: str,
+    message: Message,
+    lane: Lane,
+    objects: tuple[Digest, ...] = (),
+    expires_at_ns: int = NEVER_NS,
+) -> Send:
+    """A message to whichever role the node has, under a key of its own."""
+    state.serial += 1
+    key = f"{message.DESCRIPTOR.name.lower()}/{state.serial}"
+    return Send(to, params.role_of(to), key, message, lane, objects, expires_at_ns)
 
 
 def order(message: wire.Round) -> tuple[int, int]:
@@ -165,44 +186,6 @@ def ring_of(params: Params, space: Space, plane: int, participants: Collection[s
     return rings[0] if rings else None
 
 
-def check_round(params: Params, message: wire.Round) -> None:
-    """Raises RemoteProtocolError for a round that no honest server of this job begins."""
-    for what, theirs, ours in (
-        ("embedding", message.embedding, params.pieces.embedding),
-        ("backbone", message.backbone, params.pieces.backbone),
-    ):
-        if theirs != ours:
-            raise RemoteProtocolError(f"{what}: is {ours[:12]} here, not {theirs[:12]}: another model")
-    if not 1 <= message.round <= params.work.rounds + 1 or message.attempt < 1:
-        raise RemoteProtocolError(f"there is no round {message.round}, attempt {message.attempt}")
-    known = set(params.satellites)
-    for name in message.participants:
-        if name not in known:
-            raise RemoteProtocolError(f"participants: there is no satellite {name[:64]!r}")
-
-
-def check_block(params: Params, message: wire.Block, objects: int) -> None:
-    """Raises RemoteProtocolError for chunks that are none."""
-    params.plane_of(message.owner)
-    if len(set(message.indices)) != len(message.indices) or objects != len(message.indices):
-        raise RemoteProtocolError(f"block: {objects} objects do not match its indices")
-    for index in message.indices:
-        if not 0 <= index < params.work.chunks:
-            raise RemoteProtocolError(f"block: chunks are 0 to {params.work.chunks - 1}, not {index}")
-
-
 def head_of(status: wire.Status) -> tuple[Digest, ...]:
     """The object that goes with a satellite's word."""
     return (status.head,) if status.head else ()
-
-
-def check_status(params: Params, message: wire.Status, objects: tuple[Digest, ...]) -> None:
-    """Raises RemoteProtocolError for what no satellite says of itself."""
-    if objects != head_of(message):
-        raise RemoteProtocolError("status: its one object must be its head")
-    known = set(params.satellites)
-    for name in (message.satellite, *message.names, *message.absent):
-        if name not in known:
-            raise RemoteProtocolError(f"status: there is no satellite {name[:64]!r}")
-    if message.weight < len(message.names):
-        raise RemoteProtocolError(f"weight: must be 1 or more for each name, not {message.weight}")

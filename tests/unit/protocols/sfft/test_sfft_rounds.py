@@ -12,6 +12,7 @@ from orbitrain.contacts.gateways import Gateways, Transfer
 from orbitrain.protocols.sfft.costs import Load, round_traffic
 from orbitrain.protocols.sfft.planes import flood
 from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring
+from orbitrain.step import Job
 from tests.trace.sfft_world import (
     HEAD,
     TOKENS,
@@ -172,6 +173,24 @@ def test_jobs_that_fail_leave_their_samples_out() -> None:
     ran.engine.fails = lambda node, job: node == "a-2" and job.kind == "sfft.embed"
     ran.run()
     assert ran.participants() == [[name for name in ran.params.satellites if name != "a-2"]] * 2
+    check_head(ran)
+
+
+def test_samples_that_the_backbone_cannot_be_run_on_are_left_out_and_not_fetched_again() -> None:
+    ran = two_planes(step_ns=500 * S)
+    failed: list[str] = []
+
+    def fails(node: str, job: Job) -> bool:
+        failed.extend(["a-2"] if "chunk/a-2/0" in job.objects else [])
+        return "chunk/a-2/0" in job.objects
+
+    assert isinstance(ran.engine, NumpyEngine)
+    ran.engine.fails = fails
+    ran.run()
+    assert len(failed) == ran.params.work.rounds
+    assert chunks_to_the_ground(ran) == 2 * len(ran.params.satellites) * ran.params.work.chunks
+    assert len(ran.participants()) == 2
+    assert not any("a-2" in names for names in ran.participants())
     check_head(ran)
 
 
