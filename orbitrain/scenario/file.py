@@ -273,6 +273,11 @@ class Scenario(Table):
         """An element file's bytes, as they were when the scenario was read."""
         return self._files[name]
 
+    @property
+    def satellites(self) -> tuple[str, ...]:
+        """Their names, in the order of the constellations."""
+        return tuple(name for some in self.constellation for name in some.members)
+
     def nodes(self) -> list[tuple[str, Literal["satellite", "ground", "device"]]]:
         """(name, kind) of every node that runs: satellites, stations, devices by region, the ground node.
 

@@ -8,17 +8,16 @@ from typing import Any, Final
 
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.learning.outcome import JobError
+from orbitrain.learning.split.blocks import WIRE_BYTES
 from orbitrain.learning.split.identity import Identity
 from orbitrain.machine import Digest, Machine
 from orbitrain.planning import planes_of
-from orbitrain.protocols.sfft.ring import Gather, Reduce
 from orbitrain.protocols.sfft.terms import Params
 from orbitrain.results import Entry, count_bytes
 from orbitrain.roles import SfftAsks, sfft_machines
 from orbitrain.runtime.config import Preload, Sfft, SfftTimes, SfftWork, Task, sfft_params, sfft_way
 from orbitrain.runtime.engine import WorkerEngine
 from orbitrain.scenario import SECOND_NS, ScenarioError
-from orbitrain.scenario.protocols import Compute
 from orbitrain.setting import Setting
 from orbitrain.systems.sfft_plan import why_no_round
 from orbitrain.systems.sfft_results import flow, phases
@@ -50,9 +49,21 @@ class SfftSystem:
     row = "model"
 
     def __init__(self, setting: Setting) -> None:
+        scenario = setting.scenario
         self._setting = setting
-        self._scenario = setting.scenario
+        self._scenario = scenario
+        self._search_path = str(setting.folder.resolve())
+        task = {
+            "spec": scenario.task.task,
+            "options": scenario.task.options,
+            "satellites": list(scenario.satellites),
+            "seed": setting.seed,
+            "search_path": self._search_path,
+        }
+        self._task = {"task": task}
         self._identity: Identity | None = None
+        """Of the model, once it is cut."""
+        self._configured: Sfft | None = None
 
     @property
     def rows(self) -> Sequence[str]:
@@ -68,15 +79,15 @@ class SfftSystem:
             "spec": scenario.model.model,
             "options": scenario.model.options,
             "seed": self._setting.seed,
-            "search_path": str(self._setting.folder.resolve()),
+            "search_path": self._search_path,
         }
         try:
             result, made = engine.work("sfft.cut", {"model": model}, {})
-            self._identity = Identity.from_json(result["identity"])
         except JobError as error:
             raise ScenarioError(f"{file}: model.model: {error}") from None
+        self._identity = Identity.from_json(result["identity"])
         try:
-            engine.work("sfft.check", self._settings_with({"samples": scenario.sfft.samples}), dict(made))
+            engine.work("sfft.check", {**self._task, "samples": scenario.sfft.samples}, made)
         except JobError as error:
             raise ScenarioError(f"{file}: task.task: {error}") from None
         self._check_plan()
@@ -104,91 +115,46 @@ class SfftSystem:
             "preload": [
                 Preload(file=f"../{FILES[each]}", sha256=objects[each]) for each in self.preloaded(kind, name)
             ],
-            "task": Task(
-                spec=task.task, search_path=str(self._setting.folder.resolve()), options=task.options
-            ),
+            "task": Task(spec=task.task, search_path=self._search_path, options=task.options),
         }
 
     def _table(self, objects: Objects) -> Sfft:
-        scenario, protocol = self._scenario, self._scenario.sfft
-        assert scenario.links.intra_isl is not None
-        compute: Compute = scenario.compute
-        planes = planes_of(scenario)
+        """The same for all nodes; made once, as planes are told from orbits."""
+        if self._configured is None:
+            self._configured = self._made_table(objects)
+        return self._configured
+
+    def _made_table(self, objects: Objects) -> Sfft:
+        scenario, protocol, compute = self._scenario, self._scenario.sfft, self._scenario.compute
+        assert self._identity is not None
+        shapes, samples = self._identity.shapes, min(protocol.samples, protocol.chunk_samples)
+        declared = {**compute.model_dump(), **protocol.model_dump(), "rounds": scenario.rounds}
+        if protocol.on_board:
+            declared["embed_s"] = compute.on_board_s
+        rate_bps, delay_s = self._ring_links()
         return Sfft(
-            planes=[list(members) for members in planes],
+            planes=[list(members) for members in planes_of(scenario)],
             stations=[station.name for station in scenario.stations],
             server=scenario.ground.name,
-            embedding=objects["embedding"],
-            backbone=objects["backbone"],
-            head=objects["head"],
-            head_bytes=self._bytes("head"),
-            chunk_bytes=self._bytes("chunk"),
-            ring_bps=self._ring_bps(),
-            ring_delay_s=self._ring_delay_s(),
-            work=SfftWork(
-                rounds=scenario.rounds,
-                samples=protocol.samples,
-                chunk_samples=protocol.chunk_samples,
-                gather=Gather(protocol.gather),
-                head_reduce=Reduce(protocol.head_reduce),
-                scheduler=protocol.scheduler,
-                slot_s=protocol.slot_s,
-                wire=protocol.wire,
-                steps=protocol.steps,
-                learning_rate=protocol.learning_rate,
-                cache=protocol.cache,
-                on_board=protocol.on_board,
-            ),
-            times=SfftTimes(
-                embed_s=compute.on_board_s if protocol.on_board else compute.embed_s,
-                backbone_s=compute.backbone_s,
-                head_s=compute.head_s,
-                add_s=compute.add_s,
-                step_s=protocol.step_s,
-                commit_s=protocol.commit_s,
-                patience_s=protocol.patience_s,
-            ),
+            **objects,
+            head_bytes=shapes.head_bytes(8) + HEADER_BYTES,
+            chunk_bytes=samples * shapes.embedded_bytes(WIRE_BYTES[protocol.wire]) + HEADER_BYTES,
+            ring_bps=rate_bps,
+            ring_delay_s=delay_s,
+            work=SfftWork(**{name: declared[name] for name in SfftWork.model_fields}),
+            times=SfftTimes(**{name: declared[name] for name in SfftTimes.model_fields}),
         )
 
-    def _bytes(self, what: str) -> int:
-        """Of a weighted head in float64, of a chunk on the wire, with a file's header; before the cut, 1."""
-        if self._identity is None:
-            return 1
-        shapes, protocol = self._identity.shapes, self._scenario.sfft
-        if what == "head":
-            return shapes.head_bytes(8) + HEADER_BYTES
-        value_bytes = {"float64": 8, "float32": 4, "float16": 2, "int8": 1}[protocol.wire]
-        return (
-            min(protocol.samples, protocol.chunk_samples) * shapes.embedded_bytes(value_bytes) + HEADER_BYTES
-        )
-
-    def _ring_bps(self) -> int:
-        rates = [contact.rate_bps_at(contact.start_ns) for contact in self._ring_contacts()]
-        return max(1, min(rates, default=1))
-
-    def _ring_delay_s(self) -> float:
-        delays = [contact.delay_ns_at(contact.start_ns) for contact in self._ring_contacts()]
-        return max(delays, default=0) / SECOND_NS
-
-    def _ring_contacts(self) -> list[Any]:
-        return [one for one in self._setting.plan.contacts if one.link_class == "intra_isl"]
-
-    def _settings_with(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        scenario = self._scenario
-        names = [name for some in scenario.constellation for name in some.members]
-        task = {
-            "spec": scenario.task.task,
-            "options": scenario.task.options,
-            "satellites": names,
-            "seed": self._setting.seed,
-            "search_path": str(self._setting.folder.resolve()),
-        }
-        return {"task": task, **more}
+    def _ring_links(self) -> tuple[int, float]:
+        """The lowest rate and the longest delay with which links of rings begin."""
+        links = [one for one in self._setting.plan.contacts if one.link_class == "intra_isl"]
+        rates = [one.rate_bps_at(one.start_ns) for one in links]
+        delays_ns = [one.delay_ns_at(one.start_ns) for one in links]
+        return max(1, min(rates, default=1)), max(delays_ns, default=0) / SECOND_NS
 
     def cast(self, objects: Objects, *, baseline: bool = False) -> OrbitCast:
-        task = self._settings_with({})["task"]
         table = self._table(objects)
-        params = sfft_params(table, task)
+        params = sfft_params(table, self._task["task"])
         if baseline:
             times = replace(params.times, embed_ns=round(self._scenario.compute.on_board_s * SECOND_NS))
             params = replace(params, work=replace(params.work, on_board=True), times=times)
@@ -196,30 +162,25 @@ class SfftSystem:
         return OrbitCast(params, SfftAsks(self._setting.plan, params, sfft_way(table, edge_s)))
 
     def watch(self) -> HeadWatch:
-        names = [name for some in self._scenario.constellation for name in some.members]
-        return HeadWatch(self._scenario.rounds, names)
+        return HeadWatch(self._scenario.rounds, self._scenario.satellites)
 
     def evaluation(self, objects: Objects) -> Evaluation:
         pieces = {name: objects[name] for name in ("embedding", "backbone")}
-        return Evaluation("sfft.evaluate", self._settings_with({}), "head", pieces)
+        return Evaluation("sfft.evaluate", self._task, "head", pieces)
 
     def trial(self, objects: Objects) -> Trial:
-        protocol, compute = self._scenario.sfft, self._scenario.compute
-        names = [name for some in self._scenario.constellation for name in some.members]
+        protocol, satellites = self._scenario.sfft, self._scenario.satellites
         sizes = {"samples": protocol.samples, "chunk_samples": protocol.chunk_samples, "wire": protocol.wire}
-        params = self._settings_with({**sizes, "satellite": names[0], "round": 1})
-        if protocol.on_board:
-            kind, taken = "sfft.features", {name: objects[name] for name in ("embedding", "backbone")}
-        else:
-            kind, taken = "sfft.embed", {"piece": objects["embedding"]}
+        params = {**self._task, **sizes, "satellite": satellites[0], "round": 1}
+        kind, field = ("features", "on_board_s") if protocol.on_board else ("embed", "embed_s")
         feeders = [one for one in self._setting.plan.contacts if one.link_class == "feeder"]
         return Trial(
-            kind=kind,
+            kind=f"sfft.{kind}",
             params=params,
-            objects=taken,
-            declared_s=compute.on_board_s if protocol.on_board else compute.embed_s,
-            field="compute.on_board_s" if protocol.on_board else "compute.embed_s",
-            at_once=len(names),
+            objects={name: objects[name] for name in self.preloaded("satellite", satellites[0])},
+            declared_s=getattr(self._scenario.compute, field),
+            field=f"compute.{field}",
+            at_once=len(satellites),
             contacts_s=[(one.end_ns - one.start_ns) / SECOND_NS for one in feeders],
         )
 
@@ -271,8 +232,7 @@ class SfftSystem:
         }
 
     def order(self) -> Sequence[str]:
-        own = ("rounds", "accuracy", "accuracy_by_round", "on_board", "commits", "phases", "flow", "bytes")
-        return own
+        return ("rounds", "accuracy", "accuracy_by_round", "on_board", "commits", "phases", "flow", "bytes")
 
 
 HEADER_BYTES: Final = 600

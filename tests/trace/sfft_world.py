@@ -111,7 +111,7 @@ class NumpyEngine:
             case "sfft.backbone":
                 found = {}
                 for name, digest in objects.items():
-                    if name != "piece":
+                    if name != "backbone":
                         embedded = self.get(digest, -1, TOKENS * WIDTH)
                         found[name.replace("chunk/", "features/", 1)] = self.put(features_of(embedded))
                 return {}, found

@@ -5,10 +5,10 @@
                                                                              backbone, head
     sfft.check     task, samples                 embedding, backbone, head   -                   -
     sfft.warm      task                          -                           -                   -
-    sfft.embed     task, satellite, round,       piece                       chunk/0..          -
+    sfft.embed     task, satellite, round,       embedding                   chunk/0..          -
                    samples, chunk_samples, wire
     sfft.features  as sfft.embed                 embedding, backbone         features/0..       -
-    sfft.backbone  wire                          piece, chunk/OWNER/0..      features/OWNER/0.. -
+    sfft.backbone  wire                          backbone, chunk/OWNER/0..   features/OWNER/0.. -
     sfft.head      task, satellite, round,       head, features/0..          part/0..           loss,
                    samples, parts, steps,                                                       accuracy
                    learning_rate, batch
@@ -24,9 +24,8 @@ float64: weight, then bias. Only onnxruntime and numpy are needed, beside what t
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +49,9 @@ from orbitrain.learning.tensors import (
 
 PIECES_MAX: Final = 4
 """Pieces and samples kept loaded in one worker: a node has two, an evaluation three."""
+
+BLOCK_SAMPLES_MAX: Final = 4_096
+"""Samples of one chunk: of a ViT-B/16 these are 2.5 GB, more than any link's contact takes."""
 
 _SUM: Final = "sum"
 _loaded: dict[str, Any] = {}
@@ -99,35 +101,38 @@ def warm_up(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path
 
 
 def embed_samples(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
-    """A satellite's batch through the embedding, a chunk at a time."""
-    satellite, numbers = _batch(params)
-    samples, piece = _samples(params), _piece(inputs, "piece")
-    size, wire = params["chunk_samples"], params.get("wire", "float32")
-    outputs = {}
-    for place, start in enumerate(range(0, len(numbers), size)):
-        some = numbers[start : start + size]
-        block = embed(piece, satellite, some, samples.inputs(satellite, some))
-        outputs[f"chunk/{place}"] = _written(out_dir / f"chunk-{place}", encode_block(block, wire))
-    return JobResult({}, outputs)
+    """A satellite's batch through the embedding."""
+    return _saved("chunk", _embedded(params, inputs), params, out_dir)
 
 
 def features_on_board(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
-    """A satellite's batch through embedding and backbone, a chunk at a time."""
+    """A satellite's batch through embedding and backbone."""
+    backbone = _piece(inputs, "backbone")
+    blocks = (run_blocks(backbone, [block], block.made_by)[0] for block in _embedded(params, inputs))
+    return _saved("features", blocks, params, out_dir)
+
+
+def _embedded(params: Mapping[str, Any], inputs: Mapping[str, Path]) -> Iterator[Block]:
+    """A chunk at a time."""
     satellite, numbers = _batch(params)
-    samples, size, wire = _samples(params), params["chunk_samples"], params.get("wire", "float32")
-    embedding, backbone = _piece(inputs, "embedding"), _piece(inputs, "backbone")
-    outputs = {}
-    for place, start in enumerate(range(0, len(numbers), size)):
+    samples, piece, size = _samples(params), _piece(inputs, "embedding"), params["chunk_samples"]
+    for start in range(0, len(numbers), size):
         some = numbers[start : start + size]
-        block = embed(embedding, satellite, some, samples.inputs(satellite, some))
-        (done,) = run_blocks(backbone, [block], embedding.digest)
-        outputs[f"features/{place}"] = _written(out_dir / f"features-{place}", encode_block(done, wire))
+        yield embed(piece, satellite, some, samples.inputs(satellite, some))
+
+
+def _saved(name: str, blocks: Iterable[Block], params: Mapping[str, Any], out_dir: Path) -> JobResult:
+    wire = params.get("wire", "float32")
+    outputs = {}
+    for place, block in enumerate(blocks):
+        path = outputs[f"{name}/{place}"] = out_dir / f"{name}-{place}"
+        path.write_bytes(encode_block(block, wire))
     return JobResult({}, outputs)
 
 
 def run_backbone(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """Chunks of any owners through the backbone; no sample's result depends on the others."""
-    piece, wire = _piece(inputs, "piece"), params.get("wire", "float32")
+    piece, wire = _piece(inputs, "backbone"), params.get("wire", "float32")
     names = sorted(name for name in inputs if name.startswith("chunk/"))
     outputs = {}
     for place, name in enumerate(names):
@@ -136,8 +141,8 @@ def run_backbone(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir:
         owner = name.split("/")[1]
         if block.owner != owner:
             raise JobError(f"{name}: has samples of {block.owner[:64]!r}")
-        data = encode_block(done, wire)
-        outputs[f"features/{name.partition('/')[2]}"] = _written(out_dir / f"features-{place}", data)
+        path = outputs[f"features/{name.partition('/')[2]}"] = out_dir / f"features-{place}"
+        path.write_bytes(encode_block(done, wire))
     return JobResult({}, outputs)
 
 
@@ -195,7 +200,7 @@ def mean(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -
 
 def evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """A head on samples that no satellite has; their features are computed once."""
-    key = f"features {_digest(inputs['embedding'])} {_digest(inputs['backbone'])} {_task_key(params)}"
+    key = f"features {_identity(inputs['embedding'])} {_identity(inputs['backbone'])} {_task_key(params)}"
     if key not in _loaded:
         given, labels = _samples(params).held_out()
         features = _piece(inputs, "backbone").run(_piece(inputs, "embedding").run(given))
@@ -259,7 +264,7 @@ def _batch(params: Mapping[str, Any]) -> tuple[str, np.ndarray[Any, np.dtype[np.
 
 
 def _piece(inputs: Mapping[str, Path], name: str) -> OnnxPiece:
-    key = f"piece {_digest(inputs[name])}"
+    key = f"piece {_identity(inputs[name])}"
     if key not in _loaded:
         _keep(key, OnnxPiece(inputs[name]))
     loaded: OnnxPiece = _loaded[key]
@@ -272,10 +277,10 @@ def _keep(key: str, value: object) -> None:
     _loaded[key] = value
 
 
-def _digest(path: Path) -> str:
-    """Objects are named by their digest in the store; other files are hashed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _identity(path: Path) -> str:
+    """What tells a file of the store from another, as it is never written again; a hash would read it all."""
+    status = path.stat()
+    return f"{path} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def _block(path: Path, name: str, shape: tuple[int, ...]) -> Block:
@@ -283,10 +288,6 @@ def _block(path: Path, name: str, shape: tuple[int, ...]) -> Block:
         return decode_block(path.read_bytes(), shape, BLOCK_SAMPLES_MAX)
     except BlockError as error:
         raise BlockError(f"{name}: {error}") from error
-
-
-BLOCK_SAMPLES_MAX: Final = 4_096
-"""Samples of one chunk: of a ViT-B/16 these are 2.5 GB, more than any link's contact takes."""
 
 
 def _head(inputs: Mapping[str, Path], name: str) -> LinearHead:
@@ -318,9 +319,4 @@ def _read(inputs: Mapping[str, Path], name: str) -> np.ndarray[Any, np.dtype[np.
 
 def _values(path: Path, values: np.ndarray[Any, np.dtype[Any]]) -> Path:
     write_tensors(path, {"values": values})
-    return path
-
-
-def _written(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
     return path

@@ -370,7 +370,8 @@ class Satellite:
         if work.on_board:
             both = {"embedding": pieces.embedding, "backbone": pieces.backbone}
             return [self.job(EMBED, "features", sizes, both, self.params.times.embed_ns)]
-        return [self.job(EMBED, EMBED, sizes, {"piece": pieces.embedding}, self.params.times.embed_ns)]
+        embedding = {"embedding": pieces.embedding}
+        return [self.job(EMBED, EMBED, sizes, embedding, self.params.times.embed_ns)]
 
     def _step(self) -> list[Action]:
         """Local steps of the head on the features; without them in time, nothing."""

@@ -352,7 +352,7 @@ class Server:
             return []
         state.job.extend(place for place, _ in waiting)
         objects = {f"chunk/{place}": digest for place, digest in waiting}
-        objects["piece"] = self._params.pieces.backbone
+        objects["backbone"] = self._params.pieces.backbone
         took_ns = len(waiting) * self._params.times.backbone_ns
         return [StartJob(BACKBONE, "sfft.backbone", self._params.settings, objects, took_ns)]
 
