@@ -186,14 +186,14 @@ def _result(run: _Run, driver: str, scenario_ns: int, ended: Ended) -> dict[str,
 
 def _compared(run: _Run, wanted: bool, console: Console, quiet: bool) -> dict[str, Any]:
     """What the same scenario comes to by the system's baseline, in virtual time."""
+    system = system_of(run.setting)
+    if not wanted:
+        return system.compared(None, 0)
+    if not quiet:
+        console.print(f"repeating the scenario {system.baseline} in virtual time", highlight=False)
     with workshop(run.setting) as shop:
-        if not wanted:
-            return shop.system.compared(None, 0)
-        if not quiet:
-            what = shop.system.baseline
-            console.print(f"repeating the scenario {what} in virtual time", highlight=False)
         done = shop.simulate(shop.objects(), baseline=True)
-        return shop.system.compared(done.summary, done.scenario_ns)
+    return system.compared(done.summary, done.scenario_ns)
 
 
 _HEAD = (

@@ -135,7 +135,7 @@ class SfftAsks:
 def sfft_machines(name: str, params: sfft.Params, asks: SfftAsks) -> dict[str, Machine]:
     """The SFFT role of a node."""
     if name == params.server:
-        return {sfft.SERVER_ROLE: sfft.Server(params, asks, name)}
+        return {sfft.SERVER_ROLE: sfft.Server(params, asks)}
     if name in params.stations:
-        return {sfft.STATION_ROLE: sfft.Station(params, name)}
+        return {sfft.STATION_ROLE: sfft.Station(params)}
     return {sfft.SATELLITE_ROLE: sfft.Satellite(params, asks, name)}

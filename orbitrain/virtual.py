@@ -77,8 +77,8 @@ class Workshop:
         for update in setting.updates:
             simulation.update(update.at_ns, update.plan)
         for name, kind in scenario.nodes():
-            preloaded = objects.values() if baseline else [objects[n] for n in system.preloaded(kind, name)]
-            simulation.add(name, partial(cast.machines, kind, name), preloaded)
+            begins = system.preloaded(kind, name, baseline=baseline)
+            simulation.add(name, partial(cast.machines, kind, name), [objects[one] for one in begins])
         progress = system.watch()
         scores: dict[Digest, float] = {}
 

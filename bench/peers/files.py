@@ -32,7 +32,7 @@ class Curl(Copier):
         return lacking("curl", "sh")
 
     def prepare(self, place: Place) -> None:
-        self._at(place)
+        self._settle(place)
         command = python("bench.peers.range_server")
         self._programs.start(place.source, *command, place.source.address, HTTP_PORT, place.file, self._count)
         self._programs.listening(place.source, HTTP_PORT)
@@ -59,7 +59,7 @@ class Rsync(Copier):
         return lacking("rsync", "ssh", "sshd", "ssh-keygen", "sh")
 
     def prepare(self, place: Place) -> None:
-        self._at(place)
+        self._settle(place)
         folder = place.folder
         for name in ("host", "user"):
             subprocess.run(

@@ -30,7 +30,7 @@ class GrpcStream(Copier):
         return lacking()
 
     def prepare(self, place: Place) -> None:
-        self._at(place)
+        self._settle(place)
         self._done = self._received
         self._address = f"{place.destination.address}:{PORT}"
         command = python("bench.peers.grpc_stream")

@@ -97,7 +97,8 @@ class System(Protocol):
 class Copier:
     """What is common to programs that copy a file and know nothing of contacts.
 
-    `_done` is there when the file is said to be; `_count` has the bytes that its sender has handed to TCP.
+    `_settle` says where. `_done` is there when the file is said to be; `_count` has the bytes that its sender
+    has handed to TCP.
     """
 
     warm_s = 0.0
@@ -107,13 +108,12 @@ class Copier:
     _done: Path
     _count: Path
 
-    def _at(self, place: Place) -> Place:
+    def _settle(self, place: Place) -> None:
         self._place = place
         self._programs = Programs(place.folder / "log")
         self._received, self._done, self._count = (
             place.folder / name for name in ("received", "done", "count")
         )
-        return place
 
     def greet(self) -> None:
         """There is nobody to be known by."""

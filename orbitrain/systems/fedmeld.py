@@ -75,7 +75,7 @@ class FedMeldSystem:
     def files(self) -> Mapping[str, str]:
         return {INITIAL: "initial.safetensors"}
 
-    def preloaded(self, kind: str, name: str) -> tuple[str, ...]:
+    def preloaded(self, kind: str, name: str, *, baseline: bool = False) -> tuple[str, ...]:
         return (INITIAL,) if kind == "device" else ()
 
     def configured(self, objects: Objects, kind: str, name: str) -> Mapping[str, Any]:

@@ -103,9 +103,10 @@ class SfftSystem:
     def files(self) -> Mapping[str, str]:
         return FILES
 
-    def preloaded(self, kind: str, name: str) -> tuple[str, ...]:
+    def preloaded(self, kind: str, name: str, *, baseline: bool = False) -> tuple[str, ...]:
         if kind == "satellite":
-            return ("embedding", "backbone") if self._scenario.sfft.on_board else ("embedding",)
+            on_board = baseline or self._scenario.sfft.on_board
+            return ("embedding", "backbone") if on_board else ("embedding",)
         return PIECES if name == self._scenario.ground.name else ()
 
     def configured(self, objects: Objects, kind: str, name: str) -> Mapping[str, Any]:

@@ -97,8 +97,8 @@ class System(Protocol):
         """The file in a run's folder of each of these objects."""
         ...
 
-    def preloaded(self, kind: str, name: str) -> tuple[str, ...]:
-        """Which of them a node has from the beginning."""
+    def preloaded(self, kind: str, name: str, *, baseline: bool = False) -> tuple[str, ...]:
+        """Which of them a node has from the beginning, or in the system's baseline."""
         ...
 
     def configured(self, objects: Objects, kind: str, name: str) -> Mapping[str, Any]:

@@ -45,7 +45,7 @@ class Server:
     schema = 1
     accepts: tuple[type[Message], ...] = (wire.Block, wire.Status, wire.Sighting, wire.Passed)
 
-    def __init__(self, params: Params, downlink: Downlink, name: str) -> None:
+    def __init__(self, params: Params, downlink: Downlink) -> None:
         self._params = params
         self._downlink = downlink
         self._state = wire.ServerState()

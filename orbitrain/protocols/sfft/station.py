@@ -31,9 +31,8 @@ class Station:
     schema = 1
     accepts: tuple[type[Message], ...] = (wire.Round, wire.Status, wire.Block, wire.Fetch, wire.Features)
 
-    def __init__(self, params: Params, name: str) -> None:
+    def __init__(self, params: Params) -> None:
         self._params = params
-        self._name = name
         self._state = wire.StationState()
         self._contacts: dict[str, int] = {}
 
