@@ -158,4 +158,4 @@ class Reducing:
     def _reduced(self, digest: Digest, names: list[str]) -> list[Action]:
         of = self._of
         label = of_plane(of.plane, dict.fromkeys(names, of.params.work.samples))
-        return of.crossing.reduced(wire.Labelled(digest=digest, names=sorted(names), weight=label.weight))
+        return of.gateway.reduced(wire.Labelled(digest=digest, names=sorted(names), weight=label.weight))

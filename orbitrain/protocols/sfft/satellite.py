@@ -35,7 +35,7 @@ from orbitrain.machine import (
     Withdraw,
 )
 from orbitrain.protocols.sfft.checks import check
-from orbitrain.protocols.sfft.crossing import Crossing
+from orbitrain.protocols.sfft.gateway import Gateway
 from orbitrain.protocols.sfft.gathering import Gathering
 from orbitrain.protocols.sfft.reducing import Reducing
 from orbitrain.protocols.sfft.ring import Ring
@@ -74,13 +74,13 @@ class Satellite:
         self.now_ns = 0
         self.gathering = Gathering(self)
         self.reducing = Reducing(self)
-        self.crossing = Crossing(self)
+        self.gateway = Gateway(self)
         self._apart_ns: dict[str, int] = {}
 
     # ------------------------------------------------------------------------------- the contract
 
     def deadline_ns(self) -> int | None:
-        wanted = [self.crossing.deadline_ns(), self._patience_ns()]
+        wanted = [self.gateway.deadline_ns(), self._patience_ns()]
         if self._waits_for_features:
             wanted.append(self.state.round.step_by_ns)
         return min((t_ns for t_ns in wanted if t_ns is not None), default=None)
@@ -214,9 +214,9 @@ class Satellite:
             case wire.Head():
                 return self.reducing.head(message, objects)
             case wire.Sum():
-                return self.crossing.take(source, message, objects)
+                return self.gateway.take(source, message, objects)
             case wire.Crossed():
-                return self.crossing.crossed(message)
+                return self.gateway.crossed(message)
         return []
 
     def _begin(self, source: str, fresh: wire.Round) -> list[Action]:
@@ -356,7 +356,7 @@ class Satellite:
             actions += self._step()
             actions += self.reducing.advance()
         if state.round.round and not state.round.closed:
-            actions += self.crossing.advance()
+            actions += self.gateway.advance()
             actions += self._mean()
         return actions + self._say()
 
@@ -407,7 +407,7 @@ class Satellite:
             return []
         about = self.state.open.pop(key)
         is_crossing = about and not about.startswith(OF_ROUND)
-        return self.crossing.ended(about, delivered) if is_crossing else []
+        return self.gateway.ended(about, delivered) if is_crossing else []
 
     def _done(self, job: str, result: Mapping[str, Any], outputs: Mapping[str, Digest]) -> list[Action]:
         state = self.state

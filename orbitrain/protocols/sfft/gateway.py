@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from orbitrain.machine import Action, Digest, Lane, RemoteProtocolError
-from orbitrain.protocols.sfft.planes import Crossing as Window
+from orbitrain.protocols.sfft.planes import Crossing
 from orbitrain.protocols.sfft.ring import Chunk, Gather, forward
 from orbitrain.protocols.sfft.weights import of_plane
 from orbitrain.v1 import sfft_pb2 as wire
@@ -23,7 +23,7 @@ GRACE_NS: Final = 30_000_000_000
 ring."""
 
 
-class Crossing:
+class Gateway:
     """Of one satellite, in one attempt; what it keeps is in the satellite's state."""
 
     def __init__(self, satellite: Satellite) -> None:
@@ -104,34 +104,34 @@ class Crossing:
             for target in of.space.crossings().neighbours(of.plane):
                 if target in known.holders:
                     continue
-                window = self._window(known, target)
-                if window is None:
+                crossing = self._crossing(known, target)
+                if crossing is None:
                     continue
-                if window.sender != of.name:
-                    wakes.append(window.arrival_ns + GRACE_NS)
+                if crossing.sender != of.name:
+                    wakes.append(crossing.arrival_ns + GRACE_NS)
                     continue
-                about = f"{plane}/{target}/{window.receiver}/{window.start_ns}"
+                about = f"{plane}/{target}/{crossing.receiver}/{crossing.start_ns}"
                 if about not in state.open.values():
-                    actions.append(self._send(plane, known, window, about))
+                    actions.append(self._send(plane, known, crossing, about))
         self._wake_ns = min(wakes, default=None)
         return actions
 
-    def _window(self, known: wire.Known, target: int) -> Window | None:
+    def _crossing(self, known: wire.Known, target: int) -> Crossing | None:
         """The crossing that counts now; those of others that are overdue have failed."""
         of = self._of
         while True:
             tried = [(one.sender, one.receiver, one.start_ns) for one in known.failed]
-            window = of.space.crossings().without(tried).earliest(of.plane, target, known.since_ns)
-            if window is None:
+            crossing = of.space.crossings().without(tried).earliest(of.plane, target, known.since_ns)
+            if crossing is None:
                 return None
-            if window.sender == of.name or of.now_ns < window.arrival_ns + GRACE_NS:
-                return window
-            known.failed.add(sender=window.sender, receiver=window.receiver, start_ns=window.start_ns)
+            if crossing.sender == of.name or of.now_ns < crossing.arrival_ns + GRACE_NS:
+                return crossing
+            known.failed.add(sender=crossing.sender, receiver=crossing.receiver, start_ns=crossing.start_ns)
 
-    def _send(self, plane: int, known: wire.Known, window: Window, about: str) -> Action:
-        expires_at_ns = max(window.arrival_ns, self._of.now_ns) + GRACE_NS
+    def _send(self, plane: int, known: wire.Known, crossing: Crossing, about: str) -> Action:
+        expires_at_ns = max(crossing.arrival_ns, self._of.now_ns) + GRACE_NS
         message, objects = self._message(plane, known, "")
-        return self._of.send(window.receiver, message, Lane.UPDATE, objects, expires_at_ns, about)
+        return self._of.send(crossing.receiver, message, Lane.UPDATE, objects, expires_at_ns, about)
 
     def _message(self, plane: int, known: wire.Known, entry: str) -> tuple[wire.Sum, tuple[Digest, ...]]:
         its = self._of.state.round
