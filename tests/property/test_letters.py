@@ -11,7 +11,7 @@ from orbitrain.contacts.updates import spliced
 from orbitrain.machine import NEVER_NS, Action, Input, Machine, TimerFired, Withdraw
 from orbitrain.sim import CrashPoint, Simulation
 from tests.trace.world import SECOND_NS
-from tests.unit.core.test_sim import (
+from tests.unit.core.two_nodes import (
     DEVICE,
     SETTINGS,
     Scripted,
