@@ -7,13 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from netem.kernel.encoder import Netem
 from netem.kernel.network import probe
-from netem.namespaces import HostError, check_rights
+from netem.namespaces import HostError, check_rights, owned
+from orbitrain.contacts.plan import ContactPlan
+from tests.netem.emulator import ROOT, Links
 
 HERE = Path(__file__).parent
 INSIDE = "ORBITRAIN_NETEM_INSIDE"
@@ -75,3 +80,31 @@ def _links_can_be_made(_host: str, request: pytest.FixtureRequest) -> None:
         pytest.skip("done by test_in_a_user_namespace_where_this_host_allows_no_more")
     elif _host != "in place":
         (pytest.fail if os.environ.get("CI") else pytest.skip)(_host)
+
+
+@pytest.fixture(params=["tun", pytest.param("kernel", marks=pytest.mark.netem)])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def links(tmp_path: Path, backend: str) -> Callable[..., Any]:
+    @contextmanager
+    def up(plan: ContactPlan, *more: str, run_id: str = f"t{os.getpid()}") -> Iterator[Links]:
+        path = tmp_path / "plan.json"
+        path.write_bytes(plan.to_json())
+        command = [sys.executable, "-m", "netem", "up", "--links", backend]
+        command += ["--plan", str(path), "--run-id", run_id, *more]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
+            running = Links(process, run_id, backend)
+            try:
+                running.ready = running.line("ready")
+                yield running
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                process.wait(10)
+        assert owned(run_id) == []
+
+    return up

@@ -22,9 +22,9 @@ from netem.syscalls import network_of
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.runtime.clock import unix_ns
 from tests.netem.conftest import HERE
-from tests.netem.test_tun import L2_BYTES, one_of_three, steady
+from tests.netem.measures import L2_BYTES, one_of_three
 from tests.netem.traffic import Flow, exchange
-from tests.unit.netem.plans import MS, S, contact, plan_of
+from tests.unit.netem.plans import MS, S, contact, plan_of, steady
 
 ROOT = HERE.parents[1]
 COMMAND = [sys.executable, "-m", "orbitrain"]

@@ -29,8 +29,9 @@ from netem.syscalls import network_of
 from orbitrain.contacts.contact import Contact
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.runtime.clock import ClockFile, unix_ns
-from tests.netem.test_tun import ROOT, one_of_three, steady
-from tests.unit.netem.plans import MS, S, contact, plan_of
+from tests.netem.emulator import ROOT
+from tests.netem.measures import one_of_three
+from tests.unit.netem.plans import MS, S, contact, plan_of, steady
 
 
 @dataclass

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent.relative_to(ROOT)
 THERE = [
     *(str(HERE / f"test_{name}.py") for name in ("netem", "truth", "scripts")),
-    str(HERE.parent / "test_tun.py"),
+    *(str(HERE.parent / f"test_{name}.py") for name in ("packets", "replay", "lifetime")),
 ]
 """What needs a kernel with netem, and not a guest of its own."""
 

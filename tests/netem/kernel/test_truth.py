@@ -16,8 +16,7 @@ from netem.namespaces import FOLDER
 from netem.netlink import HowQdisc, Netlink, root_qdisc
 from netem.syscalls import network_of
 from tests.netem.test_probe import Probed, a_few_links, holds, probed, with_a_full_link
-from tests.netem.test_tun import steady
-from tests.unit.netem.plans import MS, plan_of
+from tests.unit.netem.plans import MS, plan_of, steady
 
 pytestmark = pytest.mark.netem
 

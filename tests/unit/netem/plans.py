@@ -19,6 +19,12 @@ def contact(
     return Contact(source, destination, "service", start_ns, end_ns, made)
 
 
+def steady(source: str, destination: str, delay_ms: float, mbps: float, *loss: float) -> Contact:
+    """A contact of one state for 900 s."""
+    values = (0, round(delay_ms * MS), round(mbps * 1e6), *loss)
+    return contact(source, destination, 0, 900 * S, values)  # type: ignore[arg-type]
+
+
 def plan_of(*contacts: Contact, duration_ns: int = 1000 * S) -> ContactPlan:
     names = sorted({name for one in contacts for name in (one.source, one.destination)} | {"a", "b"})
     return ContactPlan(
