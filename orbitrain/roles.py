@@ -6,7 +6,7 @@ both run the same ones over the same plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from orbitrain.contacts.gateways import Gateways, Transfer
@@ -21,6 +21,8 @@ from orbitrain.flow.scheduler import SCHEDULERS
 from orbitrain.machine import Machine
 from orbitrain.protocols import fedmeld, sfft
 from orbitrain.protocols.fedmeld.rules import DEVICE_ROLE, SATELLITE_ROLE
+from orbitrain.protocols.sfft.between import tree_of
+from orbitrain.protocols.sfft.tree import Tree
 
 
 class RegionServices:
@@ -92,7 +94,7 @@ class Way:
 
 
 class SfftAsks:
-    """What SFFT's roles ask the believed plan: `sfft.terms.Space` and `sfft.terms.Downlink` in one.
+    """What SFFT's roles ask the believed plan: `sfft.terms.Space` and `sfft.terms.Ground` in one.
 
     Machines keep it for good; an update of the plan changes what it answers.
     """
@@ -105,10 +107,15 @@ class SfftAsks:
 
     def _asked(self, plan: ContactPlan) -> tuple[ContactPlan, Gateways, PlanDownlink]:
         params = self._params
-        transfer = Transfer(params.links.head_bytes, self._way.edge_ns, self._way.edge_ns)
-        gateways = Gateways(plan, dict(enumerate(params.planes)), transfer)
         schedule = SCHEDULERS[self._way.scheduler]
-        return plan, gateways, PlanDownlink(plan, params.planes, params.stations, self._terms, schedule)
+        downlink = PlanDownlink(plan, params.planes, params.stations, self._terms, schedule)
+        return plan, self._gateways_of(plan, heads=1), downlink
+
+    def _gateways_of(self, plan: ContactPlan, heads: int) -> Gateways:
+        """For so many heads at once."""
+        planes, edge_ns = self._params.planes, self._way.edge_ns
+        transfer = Transfer(heads * self._params.links.head_bytes, edge_ns, edge_ns)
+        return Gateways(plan, dict(enumerate(planes)), transfer)
 
     def prepare(self, plan: ContactPlan) -> Callable[[], None]:
         """Calling what is returned makes an updated plan the one that is asked."""
@@ -127,6 +134,12 @@ class SfftAsks:
 
     def crossings(self) -> Gateways:
         return self._gateways
+
+    def tree(self, ready_ns: Mapping[int, int]) -> Tree | None:
+        every = self._gateways_of(self._plan, heads=len(self._params.planes))
+        # Transits that are to be typical are not those at the plan's end.
+        instants_ns = range(0, self._plan.duration_ns // 2, max(1, self._plan.duration_ns // 48))
+        return tree_of(self._params.work.between, self._gateways, every, ready_ns, instants_ns)
 
     def shares(self, now_ns: int, board: Board, live: Collection[Link]) -> tuple[Share, ...]:
         return self._downlink.shares(now_ns, board, live)

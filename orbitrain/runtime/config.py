@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orbitrain.protocols.fedmeld import Params, Region
+from orbitrain.protocols.sfft.between import Between
 from orbitrain.protocols.sfft.ring import Gather as GatherWay
 from orbitrain.protocols.sfft.ring import Reduce
 from orbitrain.protocols.sfft.terms import Links, Pieces, Times, Work
@@ -147,6 +148,7 @@ class SfftWork(_Table):
     chunk_samples: int = Field(ge=1)
     gather: Annotated[GatherWay, Field(strict=False)] = GatherWay.TWO_WAY
     head_reduce: Annotated[Reduce, Field(strict=False)] = Reduce.AUTO
+    between_planes: Annotated[Between, Field(strict=False)] = Between.AUTO
     scheduler: Literal["teg", "maxflow_slot", "first_visible"] = "teg"
     slot_s: float = Field(default=10.0, gt=0)
     wire: Literal["float64", "float32", "float16", "int8"] = "float32"
@@ -336,6 +338,7 @@ def sfft_params(table: Sfft, task: Mapping[str, Any]) -> SfftParams:
             chunk_samples=work.chunk_samples,
             gather=work.gather,
             reduce=work.head_reduce,
+            between=work.between_planes,
             on_board=work.on_board,
             cache=work.cache,
         ),

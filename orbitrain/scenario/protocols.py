@@ -43,6 +43,7 @@ class SfftProtocol(Table):
     chunk_samples: int = Field(default=8, ge=1, le=4_096)
     gather: Literal["two_way", "one_way", "sequential"] = "two_way"
     head_reduce: Literal["auto", "ring", "chain", "gather"] = "auto"
+    between_planes: Literal["auto", "flood", "merge_tree", "spanning_tree", "chain"] = "auto"
     scheduler: Literal["teg", "maxflow_slot", "first_visible"] = "teg"
     slot_s: float = Field(default=10.0, gt=0, le=3_600)
     wire: Literal["float64", "float32", "float16", "int8"] = "float32"

@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Round(_message.Message):
-    __slots__ = ("round", "attempt", "head", "embedding", "backbone", "participants", "step_by_ns", "closed")
+    __slots__ = ("round", "attempt", "head", "embedding", "backbone", "participants", "step_by_ns", "closed", "parents")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,7 @@ class Round(_message.Message):
     PARTICIPANTS_FIELD_NUMBER: _ClassVar[int]
     STEP_BY_NS_FIELD_NUMBER: _ClassVar[int]
     CLOSED_FIELD_NUMBER: _ClassVar[int]
+    PARENTS_FIELD_NUMBER: _ClassVar[int]
     round: int
     attempt: int
     head: str
@@ -24,7 +25,8 @@ class Round(_message.Message):
     participants: _containers.RepeatedScalarFieldContainer[str]
     step_by_ns: int
     closed: bool
-    def __init__(self, round: _Optional[int] = ..., attempt: _Optional[int] = ..., head: _Optional[str] = ..., embedding: _Optional[str] = ..., backbone: _Optional[str] = ..., participants: _Optional[_Iterable[str]] = ..., step_by_ns: _Optional[int] = ..., closed: _Optional[bool] = ...) -> None: ...
+    parents: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, round: _Optional[int] = ..., attempt: _Optional[int] = ..., head: _Optional[str] = ..., embedding: _Optional[str] = ..., backbone: _Optional[str] = ..., participants: _Optional[_Iterable[str]] = ..., step_by_ns: _Optional[int] = ..., closed: _Optional[bool] = ..., parents: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Block(_message.Message):
     __slots__ = ("round", "owner", "indices")
@@ -103,10 +105,11 @@ class Head(_message.Message):
     def __init__(self, round: _Optional[int] = ..., attempt: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class Sum(_message.Message):
-    __slots__ = ("round", "attempt", "plane", "names", "weight", "entry", "holders")
+    __slots__ = ("round", "attempt", "plane", "merged", "names", "weight", "entry", "holders")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     PLANE_FIELD_NUMBER: _ClassVar[int]
+    MERGED_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
@@ -114,28 +117,31 @@ class Sum(_message.Message):
     round: int
     attempt: int
     plane: int
+    merged: bool
     names: _containers.RepeatedScalarFieldContainer[str]
     weight: int
     entry: str
     holders: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, round: _Optional[int] = ..., attempt: _Optional[int] = ..., plane: _Optional[int] = ..., names: _Optional[_Iterable[str]] = ..., weight: _Optional[int] = ..., entry: _Optional[str] = ..., holders: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, round: _Optional[int] = ..., attempt: _Optional[int] = ..., plane: _Optional[int] = ..., merged: _Optional[bool] = ..., names: _Optional[_Iterable[str]] = ..., weight: _Optional[int] = ..., entry: _Optional[str] = ..., holders: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Crossed(_message.Message):
-    __slots__ = ("round", "attempt", "plane", "target", "entry")
+    __slots__ = ("round", "attempt", "plane", "merged", "target", "entry")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     PLANE_FIELD_NUMBER: _ClassVar[int]
+    MERGED_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     round: int
     attempt: int
     plane: int
+    merged: bool
     target: int
     entry: str
-    def __init__(self, round: _Optional[int] = ..., attempt: _Optional[int] = ..., plane: _Optional[int] = ..., target: _Optional[int] = ..., entry: _Optional[str] = ...) -> None: ...
+    def __init__(self, round: _Optional[int] = ..., attempt: _Optional[int] = ..., plane: _Optional[int] = ..., merged: _Optional[bool] = ..., target: _Optional[int] = ..., entry: _Optional[str] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("satellite", "serial", "round", "attempt", "head", "names", "weight", "absent", "spoiled", "lacks")
+    __slots__ = ("satellite", "serial", "round", "attempt", "head", "names", "weight", "absent", "spoiled", "lacks", "reduced_ns")
     SATELLITE_FIELD_NUMBER: _ClassVar[int]
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +152,7 @@ class Status(_message.Message):
     ABSENT_FIELD_NUMBER: _ClassVar[int]
     SPOILED_FIELD_NUMBER: _ClassVar[int]
     LACKS_FIELD_NUMBER: _ClassVar[int]
+    REDUCED_NS_FIELD_NUMBER: _ClassVar[int]
     satellite: str
     serial: int
     round: int
@@ -156,7 +163,8 @@ class Status(_message.Message):
     absent: _containers.RepeatedScalarFieldContainer[str]
     spoiled: bool
     lacks: bool
-    def __init__(self, satellite: _Optional[str] = ..., serial: _Optional[int] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., head: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., weight: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ..., spoiled: _Optional[bool] = ..., lacks: _Optional[bool] = ...) -> None: ...
+    reduced_ns: int
+    def __init__(self, satellite: _Optional[str] = ..., serial: _Optional[int] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., head: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., weight: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ..., spoiled: _Optional[bool] = ..., lacks: _Optional[bool] = ..., reduced_ns: _Optional[int] = ...) -> None: ...
 
 class Chunks(_message.Message):
     __slots__ = ("digests",)
@@ -390,7 +398,7 @@ class Handout(_message.Message):
     def __init__(self, plane: _Optional[int] = ..., satellite: _Optional[str] = ..., station: _Optional[str] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServerState(_message.Message):
-    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "passing", "passed", "statuses", "handouts", "seen", "useless")
+    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "passing", "passed", "statuses", "handouts", "seen", "useless", "begun_ns", "silent", "ready_after_ns")
     class PiecesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -426,6 +434,13 @@ class ServerState(_message.Message):
         key: str
         value: Seen
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Seen, _Mapping]] = ...) -> None: ...
+    class ReadyAfterNsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: int
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[int] = ...) -> None: ...
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     COMMIT_BY_NS_FIELD_NUMBER: _ClassVar[int]
@@ -438,6 +453,9 @@ class ServerState(_message.Message):
     HANDOUTS_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     USELESS_FIELD_NUMBER: _ClassVar[int]
+    BEGUN_NS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
+    READY_AFTER_NS_FIELD_NUMBER: _ClassVar[int]
     round: Round
     serial: int
     commit_by_ns: int
@@ -450,7 +468,10 @@ class ServerState(_message.Message):
     handouts: _containers.RepeatedCompositeFieldContainer[Handout]
     seen: _containers.MessageMap[str, Seen]
     useless: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., passing: _Optional[_Mapping[str, Passing]] = ..., passed: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ..., useless: _Optional[_Iterable[str]] = ...) -> None: ...
+    begun_ns: int
+    silent: _containers.RepeatedScalarFieldContainer[str]
+    ready_after_ns: _containers.ScalarMap[int, int]
+    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., passing: _Optional[_Mapping[str, Passing]] = ..., passed: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ..., useless: _Optional[_Iterable[str]] = ..., begun_ns: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ..., ready_after_ns: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class Seen(_message.Message):
     __slots__ = ("satellites",)

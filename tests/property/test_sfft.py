@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orbitrain.protocols.sfft.between import Between
 from orbitrain.protocols.sfft.ring import Gather, Reduce
 from orbitrain.sim import CrashPoint
 from tests.trace.sfft_world import NumpyEngine, World, backhaul, params_of, plan_of, reference, rings, world
@@ -23,6 +24,7 @@ def a_world(draw: random.Random) -> World:
         engine,
         gather=draw.choice(list(Gather)),
         reduce=draw.choice(list(Reduce)),
+        between=draw.choice(list(Between)),
         samples=draw.randint(1, 6),
         chunk_samples=draw.randint(1, 3),
         step_ns=400 * 10**9,

@@ -270,3 +270,11 @@ def world(
     server = partial(sfft_machines, params.server, params, asks)
     simulation.add(params.server, server, [pieces.backbone, pieces.head])
     return World(params, engine, simulation)
+
+
+def check_head(ran: World) -> None:
+    """It is gradient descent on the samples of those whom the commits list."""
+    assert ran.simulation.dead_letters == 0
+    work = ran.params.work
+    wanted = reference(ran.participants(), work.samples, cached=work.cache)
+    np.testing.assert_allclose(ran.head(), wanted, rtol=0, atol=1e-12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.message import Message
 
 from orbitrain.machine import Digest, RemoteProtocolError
-from orbitrain.protocols.sfft.terms import Params, head_of
+from orbitrain.protocols.sfft.terms import Params, head_of, tree_of
 from orbitrain.v1 import sfft_pb2 as wire
 
 
@@ -51,6 +51,7 @@ def _check_round(params: Params, message: wire.Round, objects: tuple[Digest, ...
         raise RemoteProtocolError(f"there is no round {message.round}, attempt {message.attempt}")
     for name in message.participants:
         params.plane_of(name)
+    tree_of(params, message)
     if objects != (message.head,):
         raise RemoteProtocolError("round: its one object must be its head")
 
@@ -69,5 +70,7 @@ def _check_status(params: Params, message: wire.Status, objects: tuple[Digest, .
         raise RemoteProtocolError("status: its one object must be its head")
     for name in (message.satellite, *message.names, *message.absent):
         params.plane_of(name)
+    if message.reduced_ns < 0:
+        raise RemoteProtocolError(f"reduced_ns: must be 0 or more, not {message.reduced_ns}")
     if message.weight < len(message.names):
         raise RemoteProtocolError(f"weight: must be 1 or more for each name, not {message.weight}")

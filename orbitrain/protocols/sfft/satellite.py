@@ -35,7 +35,7 @@ from orbitrain.machine import (
     Withdraw,
 )
 from orbitrain.protocols.sfft.checks import check
-from orbitrain.protocols.sfft.gateway import Gateway
+from orbitrain.protocols.sfft.gateway import MERGE, Gateway
 from orbitrain.protocols.sfft.gathering import Gathering
 from orbitrain.protocols.sfft.reducing import Reducing
 from orbitrain.protocols.sfft.ring import Ring
@@ -48,7 +48,9 @@ from orbitrain.protocols.sfft.terms import (
     letter,
     order,
     ring_of,
+    tree_of,
 )
+from orbitrain.protocols.sfft.tree import Tree
 from orbitrain.v1 import sfft_pb2 as wire
 
 EMBED, HEAD, MEAN = "embed", "head", "mean"
@@ -71,6 +73,8 @@ class Satellite:
         """Peers in contact, and when the plan believed ends that."""
         self.ring: Ring | None = None
         """Of this attempt; None for one that does not take part."""
+        self.tree: Tree | None = None
+        """Of this attempt; None where sums go to all planes."""
         self.now_ns = 0
         self.gathering = Gathering(self)
         self.reducing = Reducing(self)
@@ -262,6 +266,7 @@ class Satellite:
     def _form(self) -> None:
         """The ring of this attempt."""
         self.ring = None
+        self.tree = tree_of(self.params, self.state.round)
         if self.name in self.participants and not self.state.round.closed:
             ring = ring_of(self.params, self.space, self.plane, self.participants)
             if ring is not None and self.name in ring.members:
@@ -300,10 +305,12 @@ class Satellite:
             return []
         own = wire.Status(satellite=self.name, round=state.round.round, attempt=state.round.attempt)
         own.head = state.head
+        sums = self.gateway.whole() or []
         if state.head:
-            names = sorted(name for known in state.sums.values() for name in known.sum.names)
-            own.names.extend(names)
-            own.weight = sum(known.sum.weight for known in state.sums.values())
+            own.names.extend(sorted(name for one in sums for name in one.names))
+            own.weight = sum(one.weight for one in sums)
+        if self.plane in state.sums:
+            own.reduced_ns = state.sums[self.plane].since_ns
         own.absent.extend(self._absent())
         own.spoiled = state.spoiled
         own.lacks = self._waits_for_features
@@ -391,9 +398,8 @@ class Satellite:
         state = self.state
         if state.head or self.is_running(MEAN):
             return []
-        planes = self.params.taking_part(state.round.participants)
-        sums = [state.sums[plane].sum for plane in planes if plane in state.sums]
-        if len(sums) < len(planes) or not any(one.names for one in sums):
+        sums = self.gateway.whole()
+        if sums is None or not any(one.names for one in sums):
             return []
         objects = {f"sum/{n}": one.digest for n, one in enumerate(one for one in sums if one.names)}
         weight = sum(one.weight for one in sums)
@@ -429,6 +435,8 @@ class Satellite:
         if job == MEAN:
             state.head = outputs["head"]
             return [self.report("averaged", digest=state.head)]
+        if job == MERGE:
+            return self.gateway.merged(outputs["sum"])
         return self.reducing.done(job, outputs)
 
     def _failed(self, job: str, reason: str) -> list[Action]:

@@ -30,7 +30,7 @@ from orbitrain.machine import (
     StartJob,
 )
 from orbitrain.protocols.sfft.checks import check
-from orbitrain.protocols.sfft.terms import Downlink, Params, letter, order
+from orbitrain.protocols.sfft.terms import Ground, Params, letter, order
 from orbitrain.protocols.sfft.weights import Label, commits
 from orbitrain.transport.objects import Range
 from orbitrain.v1 import sfft_pb2 as wire
@@ -45,9 +45,9 @@ class Server:
     schema = 1
     accepts: tuple[type[Message], ...] = (wire.Block, wire.Status, wire.Sighting, wire.Passed)
 
-    def __init__(self, params: Params, downlink: Downlink) -> None:
+    def __init__(self, params: Params, plan: Ground) -> None:
         self._params = params
-        self._downlink = downlink
+        self._plan = plan
         self._state = wire.ServerState()
         self._stations: set[str] = set()
         self._now_ns = 0
@@ -156,6 +156,8 @@ class Server:
         if status.satellite not in known or known[status.satellite].serial < status.serial:
             known[status.satellite].CopyFrom(status)
             self._stale |= self._params.work.cache
+            if status.satellite in self._state.silent:
+                self._state.silent.remove(status.satellite)
 
     # ------------------------------------------------------------------------------------- advance
 
@@ -189,13 +191,23 @@ class Server:
             actions += [CancelJob(BACKBONE)] if state.job else []
             for field in ("pieces", "features", "job", "passing", "passed", "handouts", "useless"):
                 state.ClearField(field)
+        tree = None if fresh.closed else self._plan.tree(self._ready_ns(fresh))
+        if tree is not None:
+            fresh.parents.extend(tree.written(len(self._params.planes)))
         state.round.CopyFrom(fresh)
+        state.begun_ns = self._now_ns
         state.commit_by_ns = self._now_ns + times.commit_ns
         kind = "closed" if fresh.closed else "round_begun"
-        taking_part = list(fresh.participants)
-        actions.append(self._report(kind, Severity.ACTIVITY_HI, digest=head, participants=taking_part))
+        told = {"digest": head, "participants": list(fresh.participants), "parents": list(fresh.parents)}
+        actions.append(self._report(kind, Severity.ACTIVITY_HI, **told))
         self._stale = True
         return actions + self._tell(sorted(self._stations))
+
+    def _ready_ns(self, fresh: wire.Round) -> dict[int, int]:
+        """When each plane is likely to have its sum: as long after the beginning as the last time."""
+        after_ns = self._state.ready_after_ns
+        planes = self._params.taking_part(fresh.participants)
+        return {plane: self._now_ns + after_ns.get(plane, 0) for plane in planes}
 
     def _tell(self, stations: Iterable[str]) -> list[Action]:
         fresh = self._state.round
@@ -228,13 +240,18 @@ class Server:
         silent = sorted(set(its.participants) - done.keys())
         if done:
             return self._commit(done, silent)
+        unheard = {name for name in silent if name not in there or not _is_of(its, there[name])}
+        if unheard and len(unheard) < len(its.participants):
+            state.silent.extend(sorted(unheard - {*state.silent}))
+            return self._again(absent | unheard, f"{', '.join(sorted(unheard))} are not heard of")
         # Nothing is lost by waiting: what they hold they keep, and contacts come.
         state.commit_by_ns = self._now_ns + self._params.times.commit_ns
         return [self._report("round_late", Severity.WARNING_LO, silent=silent)]
 
     def _absent(self) -> set[str]:
-        """Satellites that a neighbour misses."""
-        return {name for status in self._state.statuses.values() for name in status.absent}
+        """Satellites that a neighbour misses, or that were silent once and have not been heard of since."""
+        missed = {name for status in self._state.statuses.values() for name in status.absent}
+        return missed | set(self._state.silent)
 
     def _again(self, absent: set[str], why: str) -> list[Action]:
         its = self._state.round
@@ -252,6 +269,9 @@ class Server:
         good, why = commits(label, planes, dict.fromkeys(self._params.satellites, self._params.work.samples))
         if not good:
             return self._again(self._absent(), why)
+        for name, status in done.items():
+            plane = self._params.plane_of(name)
+            self._state.ready_after_ns[plane] = max(0, status.reduced_ns - self._state.begun_ns)
         report = self._report(
             "committed",
             Severity.ACTIVITY_HI,
@@ -277,7 +297,7 @@ class Server:
         board = self._board()
         if not live or not any(board.left().values()):
             return []
-        handouts = board.hand_out(self._downlink.shares(self._now_ns, board, live))
+        handouts = board.hand_out(self._plan.shares(self._now_ns, board, live))
         self._keep(board)
         return [self._fetch(handout) for handout in handouts]
 

@@ -117,6 +117,19 @@ def minimum_diameter_tree(planes: Collection[int], lengths: Mapping[Edge, int]) 
     return tuple(sorted(joined | {(min(edge), max(edge)) for edge in parents.items()}))
 
 
+def rooted(planes: Collection[int], lengths: Mapping[Edge, int]) -> dict[int, int]:
+    """Of each plane of a tree with these edges the parent, where the root, its own, is in the middle.
+
+    That is the plane whose longest way is the shortest, the smallest of such.
+    """
+    beside: dict[int, dict[int, int]] = {plane: {} for plane in planes}
+    for (a, b), length in lengths.items():
+        beside[a][b] = beside[b][a] = length
+    far = {plane: max(_shortest(beside, {plane: 0})[0].values()) for plane in planes}
+    root = min(far, key=lambda plane: (far[plane], plane))
+    return {root: root, **_shortest(beside, {root: 0})[1]}
+
+
 def _shortest(
     beside: Mapping[int, Mapping[int, int]], starts: Mapping[int, int]
 ) -> tuple[dict[int, int], dict[int, int]]:

@@ -12,9 +12,11 @@ from orbitrain.flow.board import Board
 from orbitrain.flow.instance import Link
 from orbitrain.flow.schedule import Share
 from orbitrain.machine import NEVER_NS, Digest, Lane, RemoteProtocolError, Send
+from orbitrain.protocols.sfft.between import Between
 from orbitrain.protocols.sfft.costs import resolved
 from orbitrain.protocols.sfft.planes import Crossings
 from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring
+from orbitrain.protocols.sfft.tree import Tree
 from orbitrain.v1 import sfft_pb2 as wire
 
 SATELLITE_ROLE: Final = "sfft.satellite"
@@ -75,6 +77,8 @@ class Work:
     chunk_samples: int
     gather: Gather = Gather.TWO_WAY
     reduce: Reduce = Reduce.AUTO
+    between: Between = Between.AUTO
+    """How planes' sums come together."""
     on_board: bool = False
     """The baseline: each satellite runs the backbone itself, and nothing of samples is sent."""
     cache: bool = False
@@ -142,14 +146,16 @@ class Space(Protocol):
         ...
 
 
-class Downlink(Protocol):
-    """What the server asks the plan: how many chunks go down over the links that are there now."""
+class Ground(Protocol):
+    """What the server asks the plan. The same arguments give the same answer."""
 
     def shares(self, now_ns: int, board: Board, live: Collection[Link]) -> tuple[Share, ...]:
-        """For live links, each for the rest of its contact. Planes go by their numbers as text.
+        """How many chunks go down over the links that are there now, each for the rest of its contact. Planes
+        go by their numbers as text."""
+        ...
 
-        The same arguments give the same answer.
-        """
+    def tree(self, ready_ns: Mapping[int, int]) -> Tree | None:
+        """Along which sums of planes go that have theirs then; None: all to all."""
         ...
 
 
@@ -184,6 +190,16 @@ def ring_of(params: Params, space: Space, plane: int, participants: Collection[s
     members = [name for name in params.planes[plane] if name in participants]
     rings = Ring.formed(members, space.neighbours)
     return rings[0] if rings else None
+
+
+def tree_of(params: Params, message: wire.Round) -> Tree | None:
+    """Along which the planes' sums go in this attempt; None: all to all. RemoteProtocolError for no tree."""
+    if not message.parents:
+        return None
+    try:
+        return Tree.read(message.parents, params.taking_part(message.participants))
+    except ValueError as error:
+        raise RemoteProtocolError(str(error)) from None
 
 
 def head_of(status: wire.Status) -> tuple[Digest, ...]:

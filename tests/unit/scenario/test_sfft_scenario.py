@@ -37,7 +37,7 @@ def test_the_demonstration_has_a_daemon_for_each_satellite_and_station_and_the_s
         (("sites",), [VALUES["stations"][0] | {"antennas": None}], "sites: must not be given for sfft"),
         (("protocol", "samples"), 0, "protocol.samples: must be a whole number from 1 to 1000000, not 0"),
         (("protocol", "gather"), "x", "protocol.gather: must be 'two_way' or 'one_way' or 'sequential'"),
-        (("protocol", "delta"), 1, "protocol.delta: unknown key, allowed are cache, chunk_samples"),
+        (("protocol", "delta"), 1, "protocol.delta: unknown key, allowed are between_planes, cache"),
         (("protocol", "samples"), 5_000, "protocol.chunk_samples: must cut 5000 samples into 256 chunks"),
     ],
 )

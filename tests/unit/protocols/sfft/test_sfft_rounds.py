@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
 from orbitrain.contacts.gateways import Gateways, Transfer
@@ -21,9 +20,9 @@ from tests.trace.sfft_world import (
     Spell,
     World,
     backhaul,
+    check_head,
     params_of,
     plan_of,
-    reference,
     rings,
     world,
 )
@@ -76,14 +75,6 @@ def two_planes(
         true = [one for one in true if one[1][:2] != missing[:2] or one[1][3] > missing[2]]
     believed = plan_of(params, spells, END_S)
     return world(believed, params, engine, scheduler, plan_of(params, true, END_S))
-
-
-def check_head(ran: World) -> None:
-    """It is gradient descent on the samples of those whom the commits list."""
-    assert ran.simulation.dead_letters == 0
-    work = ran.params.work
-    wanted = reference(ran.participants(), work.samples, cached=work.cache)
-    np.testing.assert_allclose(ran.head(), wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("gather", list(Gather))
@@ -316,3 +307,23 @@ def test_sums_reach_every_plane_as_early_as_the_windows_allow(seed: int) -> None
         assert not averaged or len(averaged) < len(params.satellites)
     else:
         assert max(averaged.values()) <= bound + 5 * S
+
+
+def test_a_plane_that_is_gone_costs_one_deadline_and_takes_part_again_when_it_is_back() -> None:
+    engine = NumpyEngine()
+    params = params_of([2, 1], engine, rounds=40, commit_ns=300 * S, head_ns=20 * S)
+    spells = rings(params, END_S) + backhaul(params, END_S)
+    spells += [("feeder", (name, "gs", 10.0 + n, END_S)) for n, name in enumerate(params.satellites)]
+    spells += crossings(("a-0", "b-0", 5, END_S))
+    true = [
+        (kind, (a, b, 900.0 if "b-0" in (a, b) else start_s, end_s))
+        for kind, (a, b, start_s, end_s) in spells
+    ]
+    ran = world(plan_of(params, spells, END_S), params, engine, truth=plan_of(params, true, END_S)).run()
+    assert len(ran.participants()) == 40
+    alone = [
+        entry.event.t_ns for entry in ran.events("committed") if len(entry.event.fields["participants"]) == 2
+    ]
+    assert 300 * S < alone[0] < 400 * S and len(alone) > 5 and 900 * S < alone[-1] < 1_000 * S
+    assert ran.participants()[len(alone) :] == [list(params.satellites)] * (40 - len(alone))
+    check_head(ran)
