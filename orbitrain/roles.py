@@ -13,11 +13,11 @@ from orbitrain.contacts.gateways import Gateways, Transfer
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.serving import Carriage, Service, ServiceTimeline, earliest_carrier
 from orbitrain.flow.board import Board
-from orbitrain.flow.capacity import Terms
-from orbitrain.flow.downlink import PlanDownlink
+from orbitrain.flow.capacity import Direction, Terms
 from orbitrain.flow.instance import Link
 from orbitrain.flow.schedule import Share
 from orbitrain.flow.scheduler import SCHEDULERS
+from orbitrain.flow.shares import PlanShares
 from orbitrain.machine import Machine
 from orbitrain.protocols import fedmeld, sfft
 from orbitrain.protocols.fedmeld.rules import DEVICE_ROLE, SATELLITE_ROLE
@@ -85,10 +85,12 @@ def fedmeld_machines(
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How chunks go down: by which scheduler, in slots, and how long the edges of contacts are of no use."""
+    """How chunks of embeddings go down and of features up: by which scheduler, in slots, and how long the
+    edges of contacts are of no use."""
 
     scheduler: str
-    chunk_bytes: int
+    embedded_bytes: int
+    feature_bytes: int
     slot_ns: int
     edge_ns: int
 
@@ -102,14 +104,17 @@ class SfftAsks:
     def __init__(self, plan: ContactPlan, params: sfft.Params, way: Way) -> None:
         self._params = params
         self._way = way
-        self._terms = Terms(way.chunk_bytes, way.slot_ns, way.edge_ns, way.edge_ns)
-        self._plan, self._gateways, self._downlink = self._asked(plan)
+        self._plan, self._gateways, self._shares = self._asked(plan)
 
-    def _asked(self, plan: ContactPlan) -> tuple[ContactPlan, Gateways, PlanDownlink]:
-        params = self._params
-        schedule = SCHEDULERS[self._way.scheduler]
-        downlink = PlanDownlink(plan, params.planes, params.stations, self._terms, schedule)
-        return plan, self._gateways_of(plan, heads=1), downlink
+    def _asked(self, plan: ContactPlan) -> tuple[ContactPlan, Gateways, dict[Direction, PlanShares]]:
+        sizes: dict[Direction, int] = {"down": self._way.embedded_bytes, "up": self._way.feature_bytes}
+        shares = {direction: self._shares_of(plan, direction, size) for direction, size in sizes.items()}
+        return plan, self._gateways_of(plan, heads=1), shares
+
+    def _shares_of(self, plan: ContactPlan, direction: Direction, chunk_bytes: int) -> PlanShares:
+        way, params = self._way, self._params
+        terms = Terms(chunk_bytes, way.slot_ns, way.edge_ns, way.edge_ns)
+        return PlanShares(plan, params.planes, params.stations, terms, SCHEDULERS[way.scheduler], direction)
 
     def _gateways_of(self, plan: ContactPlan, heads: int) -> Gateways:
         """For so many heads at once."""
@@ -122,7 +127,7 @@ class SfftAsks:
         fresh = self._asked(plan)
 
         def follow() -> None:
-            self._plan, self._gateways, self._downlink = fresh
+            self._plan, self._gateways, self._shares = fresh
 
         return follow
 
@@ -141,8 +146,10 @@ class SfftAsks:
         instants_ns = range(0, self._plan.duration_ns // 2, max(1, self._plan.duration_ns // 48))
         return tree_of(self._params.work.between, self._gateways, every, ready_ns, instants_ns)
 
-    def shares(self, now_ns: int, board: Board, live: Collection[Link]) -> tuple[Share, ...]:
-        return self._downlink.shares(now_ns, board, live)
+    def shares(
+        self, now_ns: int, board: Board, live: Collection[Link], direction: Direction
+    ) -> tuple[Share, ...]:
+        return self._shares[direction].shares(now_ns, board, live)
 
 
 def sfft_machines(name: str, params: sfft.Params, asks: SfftAsks) -> dict[str, Machine]:

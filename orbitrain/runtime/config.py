@@ -183,6 +183,9 @@ class Sfft(_Table):
     head_bytes: int = Field(ge=1)
     """Of a weighted head, in float64."""
     chunk_bytes: int = Field(ge=1)
+    """Of embeddings."""
+    feature_bytes: int = Field(ge=1)
+    """Of a chunk's features."""
     ring_bps: int = Field(ge=1)
     ring_delay_s: float = Field(ge=0)
     """Of links between neighbours on a ring."""
@@ -316,7 +319,7 @@ class NodeConfig(_Table):
 def sfft_way(table: Sfft, edge_s: float) -> Way:
     """How chunks go down, where contacts are of no use so long at their edges."""
     slot_ns, edge_ns = round(table.work.slot_s * SECOND_NS), round(edge_s * SECOND_NS)
-    return Way(table.work.scheduler, table.chunk_bytes, slot_ns, edge_ns)
+    return Way(table.work.scheduler, table.chunk_bytes, table.feature_bytes, slot_ns, edge_ns)
 
 
 def sfft_params(table: Sfft, task: Mapping[str, Any]) -> SfftParams:

@@ -140,6 +140,7 @@ class SfftSystem:
             **objects,
             head_bytes=shapes.head_bytes(8) + HEADER_BYTES,
             chunk_bytes=samples * shapes.embedded_bytes(WIRE_BYTES[protocol.wire]) + HEADER_BYTES,
+            feature_bytes=samples * shapes.feature_bytes(WIRE_BYTES[protocol.wire]) + HEADER_BYTES,
             ring_bps=rate_bps,
             ring_delay_s=delay_s,
             work=SfftWork(**{name: declared[name] for name in SfftWork.model_fields}),

@@ -51,26 +51,30 @@ class Fetch(_message.Message):
     def __init__(self, round: _Optional[int] = ..., satellite: _Optional[str] = ..., wanted: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., until_ns: _Optional[int] = ...) -> None: ...
 
 class Features(_message.Message):
-    __slots__ = ("round", "owner", "satellite")
+    __slots__ = ("round", "owner", "satellite", "indices")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     SATELLITE_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
     round: int
     owner: str
     satellite: str
-    def __init__(self, round: _Optional[int] = ..., owner: _Optional[str] = ..., satellite: _Optional[str] = ...) -> None: ...
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, round: _Optional[int] = ..., owner: _Optional[str] = ..., satellite: _Optional[str] = ..., indices: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Passed(_message.Message):
-    __slots__ = ("round", "owner", "satellite", "taken")
+    __slots__ = ("round", "owner", "satellite", "taken", "indices")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     SATELLITE_FIELD_NUMBER: _ClassVar[int]
     TAKEN_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
     round: int
     owner: str
     satellite: str
     taken: bool
-    def __init__(self, round: _Optional[int] = ..., owner: _Optional[str] = ..., satellite: _Optional[str] = ..., taken: _Optional[bool] = ...) -> None: ...
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, round: _Optional[int] = ..., owner: _Optional[str] = ..., satellite: _Optional[str] = ..., taken: _Optional[bool] = ..., indices: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Sighting(_message.Message):
     __slots__ = ("satellite", "there")
@@ -347,16 +351,6 @@ class Told(_message.Message):
     chunks: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, chunks: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class Passing(_message.Message):
-    __slots__ = ("round", "owner", "satellite")
-    ROUND_FIELD_NUMBER: _ClassVar[int]
-    OWNER_FIELD_NUMBER: _ClassVar[int]
-    SATELLITE_FIELD_NUMBER: _ClassVar[int]
-    round: int
-    owner: str
-    satellite: str
-    def __init__(self, round: _Optional[int] = ..., owner: _Optional[str] = ..., satellite: _Optional[str] = ...) -> None: ...
-
 class StationState(_message.Message):
     __slots__ = ("round", "serial", "passing", "statuses")
     class PassingEntry(_message.Message):
@@ -364,8 +358,8 @@ class StationState(_message.Message):
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
-        value: Passing
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Passing, _Mapping]] = ...) -> None: ...
+        value: Passed
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Passed, _Mapping]] = ...) -> None: ...
     class StatusesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -379,9 +373,15 @@ class StationState(_message.Message):
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     round: Round
     serial: int
-    passing: _containers.MessageMap[str, Passing]
+    passing: _containers.MessageMap[str, Passed]
     statuses: _containers.MessageMap[str, Status]
-    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., passing: _Optional[_Mapping[str, Passing]] = ..., statuses: _Optional[_Mapping[str, Status]] = ...) -> None: ...
+    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., passing: _Optional[_Mapping[str, Passed]] = ..., statuses: _Optional[_Mapping[str, Status]] = ...) -> None: ...
+
+class Indices(_message.Message):
+    __slots__ = ("indices",)
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, indices: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Handout(_message.Message):
     __slots__ = ("plane", "satellite", "station", "starts", "ends")
@@ -398,7 +398,7 @@ class Handout(_message.Message):
     def __init__(self, plane: _Optional[int] = ..., satellite: _Optional[str] = ..., station: _Optional[str] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServerState(_message.Message):
-    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "passing", "passed", "statuses", "handouts", "seen", "useless", "begun_ns", "silent", "ready_after_ns")
+    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "rising", "risen", "statuses", "handouts", "seen", "useless", "begun_ns", "silent", "ready_after_ns")
     class PiecesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -413,13 +413,13 @@ class ServerState(_message.Message):
         key: str
         value: Chunks
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Chunks, _Mapping]] = ...) -> None: ...
-    class PassingEntry(_message.Message):
+    class RisenEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
-        value: Passing
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Passing, _Mapping]] = ...) -> None: ...
+        value: Indices
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Indices, _Mapping]] = ...) -> None: ...
     class StatusesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -447,8 +447,8 @@ class ServerState(_message.Message):
     PIECES_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
-    PASSING_FIELD_NUMBER: _ClassVar[int]
-    PASSED_FIELD_NUMBER: _ClassVar[int]
+    RISING_FIELD_NUMBER: _ClassVar[int]
+    RISEN_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     HANDOUTS_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
@@ -462,8 +462,8 @@ class ServerState(_message.Message):
     pieces: _containers.MessageMap[str, Chunks]
     features: _containers.MessageMap[str, Chunks]
     job: _containers.RepeatedScalarFieldContainer[str]
-    passing: _containers.MessageMap[str, Passing]
-    passed: _containers.RepeatedScalarFieldContainer[str]
+    rising: _containers.RepeatedCompositeFieldContainer[Handout]
+    risen: _containers.MessageMap[str, Indices]
     statuses: _containers.MessageMap[str, Status]
     handouts: _containers.RepeatedCompositeFieldContainer[Handout]
     seen: _containers.MessageMap[str, Seen]
@@ -471,7 +471,7 @@ class ServerState(_message.Message):
     begun_ns: int
     silent: _containers.RepeatedScalarFieldContainer[str]
     ready_after_ns: _containers.ScalarMap[int, int]
-    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., passing: _Optional[_Mapping[str, Passing]] = ..., passed: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ..., useless: _Optional[_Iterable[str]] = ..., begun_ns: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ..., ready_after_ns: _Optional[_Mapping[int, int]] = ...) -> None: ...
+    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., rising: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., risen: _Optional[_Mapping[str, Indices]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ..., useless: _Optional[_Iterable[str]] = ..., begun_ns: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ..., ready_after_ns: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class Seen(_message.Message):
     __slots__ = ("satellites",)

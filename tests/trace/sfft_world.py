@@ -259,7 +259,9 @@ def world(
     truth: ContactPlan | None = None,
 ) -> World:
     chunk_bytes = params.work.chunk_samples * TOKENS * WIDTH * 8 + 300
-    asks = SfftAsks(plan, params, Way(scheduler, chunk_bytes, slot_ns=SECOND_NS, edge_ns=SECOND_NS))
+    feature_bytes = params.work.chunk_samples * WIDTH * 8 + 300
+    way = Way(scheduler, chunk_bytes, feature_bytes, slot_ns=SECOND_NS, edge_ns=SECOND_NS)
+    asks = SfftAsks(plan, params, way)
     simulation = Simulation(plan, SETTINGS, engine, truth)
 
     pieces = params.pieces

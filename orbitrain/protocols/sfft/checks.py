@@ -17,16 +17,13 @@ def check(params: Params, message: Message, objects: tuple[Digest, ...]) -> None
         case wire.Status():
             _check_status(params, message, objects)
         case wire.Block():
-            _check_block(params, message, len(objects))
+            _check_indices(params, message, len(objects))
         case wire.Fetch():
             for wanted in message.wanted:
-                _check_block(params, wanted, len(wanted.indices))
+                _check_indices(params, wanted, len(wanted.indices))
         case wire.Features():
-            params.plane_of(message.owner)
-            if len(objects) != params.work.chunks:
-                raise RemoteProtocolError(
-                    f"features of {message.owner}: must be {params.work.chunks} objects, not {len(objects)}"
-                )
+            _check_indices(params, message, len(objects))
+            params.plane_of(message.satellite)
         case wire.Visit() | wire.Sum():
             if len(objects) != (1 if message.names else 0):
                 raise RemoteProtocolError("sum: must have one object, or none where nobody is in it")
@@ -36,7 +33,10 @@ def check(params: Params, message: Message, objects: tuple[Digest, ...]) -> None
             params.plane_of(message.owner)
             if len(objects) > 1:
                 raise RemoteProtocolError("head: must have one object at most")
-        case wire.Sighting() | wire.Passed():
+        case wire.Passed():
+            _check_indices(params, message, len(message.indices))
+            params.plane_of(message.satellite)
+        case wire.Sighting():
             params.plane_of(message.satellite)
 
 
@@ -56,13 +56,13 @@ def _check_round(params: Params, message: wire.Round, objects: tuple[Digest, ...
         raise RemoteProtocolError("round: its one object must be its head")
 
 
-def _check_block(params: Params, message: wire.Block, objects: int) -> None:
+def _check_indices(params: Params, message: wire.Block | wire.Features | wire.Passed, objects: int) -> None:
     params.plane_of(message.owner)
     if len(set(message.indices)) != len(message.indices) or objects != len(message.indices):
-        raise RemoteProtocolError(f"block: {objects} objects do not match its indices")
+        raise RemoteProtocolError(f"chunks of {message.owner}: {objects} objects do not match the indices")
     for index in message.indices:
         if not 0 <= index < params.work.chunks:
-            raise RemoteProtocolError(f"block: chunks are 0 to {params.work.chunks - 1}, not {index}")
+            raise RemoteProtocolError(f"indices: must be 0 to {params.work.chunks - 1}, not {index}")
 
 
 def _check_status(params: Params, message: wire.Status, objects: tuple[Digest, ...]) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orbitrain.machine import Action, Digest, Lane, RemoteProtocolError, Withdraw
 from orbitrain.protocols.sfft.ring import Chunk, begins, forward, toward
-from orbitrain.protocols.sfft.terms import OF_ROUND
+from orbitrain.protocols.sfft.terms import LETTER_CHUNKS, OF_ROUND
 from orbitrain.v1 import sfft_pb2 as wire
-
-LETTER_CHUNKS: Final = 8
-"""Chunks that go down in one letter, so that an answer is not waited for after each, and a cut costs few."""
 
 if TYPE_CHECKING:
     from orbitrain.protocols.sfft.satellite import Satellite
@@ -45,9 +42,9 @@ class Gathering:
         """One's own are kept, others' go on around the ring."""
         of = self._of
         if message.owner == of.name:
-            for index, digest in enumerate(objects):
-                of.state.features.digests[index] = digest
-            return [of.report("features_received")]
+            had_all = of.has_features
+            of.state.features.digests.update(zip(message.indices, objects, strict=True))
+            return [of.report("features_received")] if of.has_features and not had_all else []
         if of.ring is None or message.owner not in of.ring.members:
             return []
         neighbour = toward(of.ring, of.name, message.owner)

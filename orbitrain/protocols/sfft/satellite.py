@@ -347,10 +347,10 @@ class Satellite:
     @property
     def _waits_for_features(self) -> bool:
         state = self.state
-        return self.ring is not None and not state.abstains and not state.own and not self._has_features
+        return self.ring is not None and not state.abstains and not state.own and not self.has_features
 
     @property
-    def _has_features(self) -> bool:
+    def has_features(self) -> bool:
         return len(self.state.features.digests) == self.params.work.chunks
 
     def _advance(self) -> list[Action]:
@@ -369,7 +369,7 @@ class Satellite:
 
     def _embed(self) -> list[Action]:
         state = self.state
-        if self._has_features or self.name in state.held or state.abstains or self.is_running(EMBED):
+        if self.has_features or self.name in state.held or state.abstains or self.is_running(EMBED):
             return []
         work = self.params.work
         sizes = {"samples": work.samples, "chunk_samples": work.chunk_samples}
@@ -387,7 +387,7 @@ class Satellite:
         if self._waits_for_features and self.now_ns >= state.round.step_by_ns:
             state.abstains = True
             return [self.report("abstained")]
-        if not self._has_features or state.own or state.abstains or self.is_running(HEAD):
+        if not self.has_features or state.own or state.abstains or self.is_running(HEAD):
             return []
         chunks = {f"features/{index}": digest for index, digest in sorted(state.features.digests.items())}
         sizes = {"parts": self.reducing.parts, "samples": self.params.work.samples}

@@ -137,7 +137,12 @@ class Station:
         return [self._send(fetch.satellite, asked, Lane.CONTROL, expires_at_ns=asked.until_ns)]
 
     def _up(self, features: wire.Features, objects: tuple[Digest, ...]) -> list[Action]:
-        passing = wire.Passing(round=features.round, owner=features.owner, satellite=features.satellite)
+        passing = wire.Passed(
+            round=features.round,
+            owner=features.owner,
+            satellite=features.satellite,
+            indices=features.indices,
+        )
         if features.satellite not in self._contacts:
             return self._passed(passing, False)
         end_ns = self._contacts[features.satellite]
@@ -152,12 +157,10 @@ class Station:
     def _ended(self, key: str, taken: bool) -> list[Action]:
         if key not in self._state.passing:
             return []
-        passing = wire.Passing.FromString(self._state.passing[key].SerializeToString())
+        passing = wire.Passed.FromString(self._state.passing[key].SerializeToString())
         del self._state.passing[key]
         return self._passed(passing, taken)
 
-    def _passed(self, passing: wire.Passing, taken: bool) -> list[Action]:
-        message = wire.Passed(
-            round=passing.round, owner=passing.owner, satellite=passing.satellite, taken=taken
-        )
-        return [self._send(self._params.server, message, Lane.ACTIVATION)]
+    def _passed(self, passed: wire.Passed, taken: bool) -> list[Action]:
+        passed.taken = taken
+        return [self._send(self._params.server, passed, Lane.ACTIVATION)]

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from google.protobuf.message import Message
 
 from orbitrain.flow.board import Board
+from orbitrain.flow.capacity import Direction
 from orbitrain.flow.instance import Link
 from orbitrain.flow.schedule import Share
 from orbitrain.machine import NEVER_NS, Digest, Lane, RemoteProtocolError, Send
@@ -25,6 +26,10 @@ SERVER_ROLE: Final = "sfft.server"
 
 OF_ROUND: Final = "round"
 """What a letter is about that a new attempt of the same round leaves valid."""
+
+LETTER_CHUNKS: Final = 8
+"""Chunks that cross a link to the ground in one letter, so that an answer is not waited for after each, and a
+cut costs few."""
 
 EARLY_MAX: Final = 256
 """Messages that a satellite keeps until it hears of their round: its neighbours' few, many times over."""
@@ -149,9 +154,11 @@ class Space(Protocol):
 class Ground(Protocol):
     """What the server asks the plan. The same arguments give the same answer."""
 
-    def shares(self, now_ns: int, board: Board, live: Collection[Link]) -> tuple[Share, ...]:
-        """How many chunks go down over the links that are there now, each for the rest of its contact. Planes
-        go by their numbers as text."""
+    def shares(
+        self, now_ns: int, board: Board, live: Collection[Link], direction: Direction
+    ) -> tuple[Share, ...]:
+        """How many chunks go over the links that are there now, each for the rest of its contact: of
+        embeddings down, of features up. Planes go by their numbers as text."""
         ...
 
     def tree(self, ready_ns: Mapping[int, int]) -> Tree | None:

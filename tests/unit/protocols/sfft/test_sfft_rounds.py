@@ -327,3 +327,17 @@ def test_a_plane_that_is_gone_costs_one_deadline_and_takes_part_again_when_it_is
     assert 300 * S < alone[0] < 400 * S and len(alone) > 5 and 900 * S < alone[-1] < 1_000 * S
     assert ran.participants()[len(alone) :] == [list(params.satellites)] * (40 - len(alone))
     check_head(ran)
+
+
+def test_features_that_no_pass_has_room_for_come_up_over_several_satellites() -> None:
+    engine = NumpyEngine()
+    params = params_of([4], engine, samples=32, chunk_samples=1, rounds=1, step_ns=3_000 * S)
+    spells = rings(params, END_S) + backhaul(params, END_S) + in_turn(params.satellites, 15, 5)
+    ran = world(plan_of(params, spells, END_S, 4_000), params, engine).run()
+    told = [entry.event.fields for entry in ran.events("letter_delivered")]
+    up = {one["to"] for one in told if one["class"] == "feeder" and one["key"].startswith("features/")}
+    assert up == set(params.satellites)
+    assert ran.participants() == [list(params.satellites)]
+    sizes, letters = moved_bytes(ran, "features", "feeder")
+    assert letters >= 4 * 32 / 8 and sizes < 2 * 4 * 32 * (WIDTH * 8 + 100)
+    check_head(ran)

@@ -1,4 +1,4 @@
-"""What a ground server asks of the plan: how much each satellite in sight is to send down now."""
+"""What a ground server asks of the plan: how much goes over each satellite in sight now, down or up."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Collection, Sequence
 
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.flow.board import Board
-from orbitrain.flow.capacity import Terms, instance_of
+from orbitrain.flow.capacity import Direction, Terms, instance_of
 from orbitrain.flow.instance import Link, Plane
 from orbitrain.flow.schedule import Share
 from orbitrain.flow.scheduler import Scheduler, plan
 
 
-class PlanDownlink:
-    """A scheduler over one plan. Planes are named by their numbers, as text."""
+class PlanShares:
+    """A scheduler over one plan, in one direction. Planes are named by their numbers, as text."""
 
     def __init__(
         self,
@@ -22,13 +22,14 @@ class PlanDownlink:
         stations: Sequence[str],
         terms: Terms,
         scheduler: Scheduler,
+        direction: Direction = "down",
     ) -> None:
         self._plan = believed
         self._slot_ns = terms.slot_ns
         self._scheduler = scheduler
         named = [Plane(str(number), tuple(members), 0) for number, members in enumerate(planes)]
         # How many chunks there are the board says.
-        self._instance = instance_of(believed, named, stations, terms)
+        self._instance = instance_of(believed, named, stations, terms, direction)
 
     def shares(self, now_ns: int, board: Board, live: Collection[Link]) -> tuple[Share, ...]:
         """What the schedule of all that is left on the board has for live links, (satellite, station), up to
