@@ -260,7 +260,7 @@ def world(
 ) -> World:
     chunk_bytes = params.work.chunk_samples * TOKENS * WIDTH * 8 + 300
     feature_bytes = params.work.chunk_samples * WIDTH * 8 + 300
-    way = Way(scheduler, chunk_bytes, feature_bytes, slot_ns=SECOND_NS, edge_ns=SECOND_NS)
+    way = Way(scheduler, chunk_bytes, feature_bytes, slot_ns=5 * SECOND_NS, edge_ns=SECOND_NS)
     asks = SfftAsks(plan, params, way)
     simulation = Simulation(plan, SETTINGS, engine, truth)
 
