@@ -145,7 +145,7 @@ def plan_slice(
         typer.Option(
             "--device",
             metavar="NAME",
-            help="A device of a region whose services the node follows; may be repeated.",
+            help="A device of a region whose services the node follows, or a member of its plane; repeat it.",
         ),
     ] = None,
     form: Annotated[

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -203,13 +203,24 @@ def _nodes_known(config: NodeConfig, plan: ContactPlan) -> None:
     # A slice need not speak of a peer that only turns up unannounced, nor of other regions' devices.
     peers = config.link.peers if plan.for_node is None else ()
     regions = config.fedmeld.regions if plan.for_node is None and config.fedmeld else config.regions()
-    others = config.sfft.names if config.sfft is not None and plan.for_node is None else []
+    others = _sfft_nodes(config, plan)
     devices = [device for region in regions for device in region.devices]
     for name in [config.name, *peers, *devices, *others]:
         if name not in known:
             raise ValueError(f"{name!r} is not a node of the plan")
     if known[config.name] != config.kind:
         raise ValueError(f"kind: the plan says that {config.name} is a {known[config.name]}")
+
+
+def _sfft_nodes(config: NodeConfig, plan: ContactPlan) -> Sequence[str]:
+    """Nodes whose contacts an SFFT role asks the plan about. Raises ValueError for a slice without them."""
+    if config.sfft is None:
+        return ()
+    if plan.for_node is None:
+        return config.sfft.names
+    if config.name == config.sfft.server:
+        raise ValueError("for_node: the server needs the whole plan")
+    return next((members for members in config.sfft.planes if config.name in members), ())
 
 
 def _prepare(config: NodeConfig, plan: ContactPlan) -> Callable[[], None]:
