@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from orbitrain.contacts.plan import ContactPlan
-from orbitrain.flow.instance import Instance, Plane, Room, Slot
+from orbitrain.flow.instance import Instance, Link, Plane, Room, Slot
 
 Direction = Literal["down", "up"]
 """From satellites to the ground, or back."""
@@ -75,11 +75,11 @@ def instance_of(
 ) -> Instance:
     """The planes' chunks over the plan's contacts with the stations, from 0 to the plan's end.
 
-    A link is there while the plan has both directions of it, as answers have to come back. ValueError as
-    `Instance`.
+    A link is there while the plan has both directions of it, as answers have to come back. Of two contacts
+    that it has in one slot the one that carries less there is left out. ValueError as `Instance`.
     """
     limits = limits or Limits()
-    rooms: dict[int, list[Room]] = {}
+    rooms: dict[int, dict[Link, Room]] = {}
     planes = tuple(planes)
     stations = sorted(set(stations))
     for plane in planes:
@@ -88,11 +88,13 @@ def instance_of(
         for satellite in plane.satellites:
             for station in stations:
                 for index, room in _rooms(plan, (satellite, station), ready_ns, terms, direction):
-                    rooms.setdefault(index, []).append(room)
+                    there = rooms.setdefault(index, {})
+                    if room.link not in there or there[room.link].chunks < room.chunks:
+                        there[room.link] = room
     return Instance(
         planes,
         terms.slot_ns,
-        tuple(_slot(index, found, terms, limits) for index, found in sorted(rooms.items())),
+        tuple(_slot(index, tuple(found.values()), terms, limits) for index, found in sorted(rooms.items())),
     )
 
 

@@ -66,6 +66,13 @@ def test_a_chunk_counts_for_the_slot_in_which_it_ends() -> None:
     assert chunks_by_slot(instance) == {0: [0], 1: [1], 2: [1], 3: [0], 4: [1]}
 
 
+def test_of_two_contacts_of_a_link_in_one_slot_the_larger_counts() -> None:
+    plan = plan_of(*both("a1", "g", 5, 23, 100 * BYTE_A_S), *both("a1", "g", 25, 42, 100 * BYTE_A_S))
+    instance = instance_of(plan, [Plane("a", ("a1",), 99)], ["g"], Terms(100, 10 * S))
+    assert chunks_by_slot(instance) == {0: [5], 1: [10], 2: [5], 3: [10], 4: [2]}
+    assert instance.slots[2].rooms == (Room("a1", "g", 5, 25 * S, 30 * S, 25 * S),)
+
+
 def test_up_is_the_other_direction_of_the_same_windows() -> None:
     plan = plan_of(*both("a1", "g", 0, 20, 100 * BYTE_A_S, up_bps=30 * BYTE_A_S))
     plane = Plane("a", ("a1",), 9)
