@@ -145,7 +145,7 @@ class Crossed(_message.Message):
     def __init__(self, round: _Optional[int] = ..., attempt: _Optional[int] = ..., plane: _Optional[int] = ..., merged: _Optional[bool] = ..., target: _Optional[int] = ..., entry: _Optional[str] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("satellite", "serial", "round", "attempt", "head", "names", "weight", "absent", "spoiled", "lacks", "reduced_ns")
+    __slots__ = ("satellite", "serial", "round", "attempt", "head", "names", "weight", "absent", "spoiled", "lacks", "reduced_ns", "with_head")
     SATELLITE_FIELD_NUMBER: _ClassVar[int]
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +157,7 @@ class Status(_message.Message):
     SPOILED_FIELD_NUMBER: _ClassVar[int]
     LACKS_FIELD_NUMBER: _ClassVar[int]
     REDUCED_NS_FIELD_NUMBER: _ClassVar[int]
+    WITH_HEAD_FIELD_NUMBER: _ClassVar[int]
     satellite: str
     serial: int
     round: int
@@ -168,7 +169,8 @@ class Status(_message.Message):
     spoiled: bool
     lacks: bool
     reduced_ns: int
-    def __init__(self, satellite: _Optional[str] = ..., serial: _Optional[int] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., head: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., weight: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ..., spoiled: _Optional[bool] = ..., lacks: _Optional[bool] = ..., reduced_ns: _Optional[int] = ...) -> None: ...
+    with_head: bool
+    def __init__(self, satellite: _Optional[str] = ..., serial: _Optional[int] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., head: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., weight: _Optional[int] = ..., absent: _Optional[_Iterable[str]] = ..., spoiled: _Optional[bool] = ..., lacks: _Optional[bool] = ..., reduced_ns: _Optional[int] = ..., with_head: _Optional[bool] = ...) -> None: ...
 
 class Chunks(_message.Message):
     __slots__ = ("digests",)

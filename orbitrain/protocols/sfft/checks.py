@@ -66,7 +66,7 @@ def _check_indices(params: Params, message: wire.Block | wire.Features | wire.Pa
 
 
 def _check_status(params: Params, message: wire.Status, objects: tuple[Digest, ...]) -> None:
-    if objects != head_of(message):
+    if objects != head_of(message) or (message.with_head and not message.head):
         raise RemoteProtocolError("status: its one object must be its head")
     for name in (message.satellite, *message.names, *message.absent):
         params.plane_of(name)

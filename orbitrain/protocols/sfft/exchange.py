@@ -150,10 +150,13 @@ class Exchange:
         return (index for index in range(of.params.work.chunks) if index not in come)
 
     def _computed(self, owner: str) -> Iterable[int]:
-        """Chunks whose features can go up."""
+        """Chunks whose features can go up: of whole blocks, as nothing is done with a part of one, and every
+        letter takes its time."""
         state = self._of.state
-        risen = {*state.risen[owner].indices} if owner in state.risen else set()
         there = state.features[owner].digests if owner in state.features else {}
+        if len(there) < self._of.params.work.chunks:
+            return ()
+        risen = {*state.risen[owner].indices} if owner in state.risen else set()
         return (index for index in there if index not in risen)
 
     def _keep(self, way: Direction, board: Board) -> None:

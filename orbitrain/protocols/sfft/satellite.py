@@ -97,7 +97,6 @@ class Satellite:
         for labelled in (*state.visits.values(), *state.final.values(), *state.heads.values()):
             named.add(labelled.digest)
         named.update(known.sum.digest for known in state.sums.values())
-        named.update(status.head for status in state.statuses.values())
         for early in state.early:
             named.update(early.objects)
         return state.SerializeToString(deterministic=True), frozenset(named - {""})
@@ -282,7 +281,12 @@ class Satellite:
         return actions + [self._pass(peer, status) for _, status in sorted(self.state.statuses.items())]
 
     def _pass(self, peer: str, status: wire.Status) -> Send:
-        return letter(self.params, self.state, peer, status, Lane.CONTROL, head_of(status))
+        """To the ground with the head that it speaks of, if that is here."""
+        told = wire.Status()
+        told.CopyFrom(status)
+        here = status.head in (self.state.head, self.state.round.head)
+        told.with_head = peer in self.params.stations and status.head != "" and here
+        return letter(self.params, self.state, peer, told, Lane.CONTROL, head_of(told))
 
     def _heard(self, source: str, status: wire.Status) -> list[Action]:
         """Word of a satellite of the plane goes on to all who may not have heard."""
@@ -309,8 +313,7 @@ class Satellite:
         if state.head:
             own.names.extend(sorted(name for one in sums for name in one.names))
             own.weight = sum(one.weight for one in sums)
-        if self.plane in state.sums:
-            own.reduced_ns = state.sums[self.plane].since_ns
+            own.reduced_ns = state.sums[self.plane].since_ns if self.plane in state.sums else 0
         own.absent.extend(self._absent())
         own.spoiled = state.spoiled
         own.lacks = self._waits_for_features
@@ -452,8 +455,10 @@ class Satellite:
     def _lost(self, digest: Digest) -> None:
         """Own embeddings and parts are made again; for what others sent there is another attempt."""
         state = self.state
-        for name in [name for name, status in state.statuses.items() if status.head == digest]:
-            del state.statuses[name]
+        if digest == state.head:
+            state.head = ""
+        if digest == state.round.head and not state.own:
+            state.spoiled = True
         summed = (*state.visits.values(), *state.final.values(), *state.heads.values())
         sums = (known.sum for known in state.sums.values())
         if any(one.digest == digest for one in (*summed, *sums)):

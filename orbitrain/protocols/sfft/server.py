@@ -28,7 +28,7 @@ from orbitrain.machine import (
 )
 from orbitrain.protocols.sfft.checks import check
 from orbitrain.protocols.sfft.exchange import WAYS, Exchange
-from orbitrain.protocols.sfft.terms import Ground, Params, letter, order
+from orbitrain.protocols.sfft.terms import Ground, Params, is_news, letter, order
 from orbitrain.protocols.sfft.weights import Label, commits
 from orbitrain.v1 import sfft_pb2 as wire
 
@@ -58,7 +58,7 @@ class Server:
     def snapshot(self) -> tuple[bytes, frozenset[Digest]]:
         state = self.state
         named = {state.round.head, self.params.pieces.head, self.params.pieces.backbone}
-        named.update(status.head for status in state.statuses.values())
+        named.update(status.head for status in state.statuses.values() if status.with_head)
         for chunks in (*state.pieces.values(), *state.features.values()):
             named.update(chunks.digests.values())
         return state.SerializeToString(deterministic=True), frozenset(named - {""})
@@ -110,9 +110,8 @@ class Server:
     # ------------------------------------------------------------------------------------ arrivals
 
     def _heard(self, status: wire.Status) -> None:
-        known = self.state.statuses
-        if status.satellite not in known or known[status.satellite].serial < status.serial:
-            known[status.satellite].CopyFrom(status)
+        if is_news(status, self.state.statuses):
+            self.state.statuses[status.satellite].CopyFrom(status)
             if self.params.work.cache:
                 self.exchange.stale.add("down")
             if status.satellite in self.state.silent:
@@ -185,7 +184,8 @@ class Server:
         its = state.round
         there = {name: state.statuses[name] for name in its.participants if name in state.statuses}
         done = {name: status for name, status in there.items() if status.head and _is_of(its, status)}
-        if len(done) == len(its.participants):
+        has_head = any(status.with_head for status in done.values())
+        if has_head and len(done) == len(its.participants):
             return self._commit(done)
         absent = self._absent()
         fresh = sorted(absent & set(its.participants))
@@ -197,7 +197,7 @@ class Server:
         if self.now_ns < state.commit_by_ns:
             return []
         silent = sorted(set(its.participants) - done.keys())
-        if done:
+        if has_head:
             return self._commit(done, silent)
         unheard = {name for name in silent if name not in there or not _is_of(its, there[name])}
         if unheard and len(unheard) < len(its.participants):

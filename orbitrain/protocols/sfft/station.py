@@ -23,7 +23,7 @@ from orbitrain.machine import (
     Withdraw,
 )
 from orbitrain.protocols.sfft.checks import check
-from orbitrain.protocols.sfft.terms import Params, letter, order
+from orbitrain.protocols.sfft.terms import Params, is_news, letter, order
 from orbitrain.v1 import sfft_pb2 as wire
 
 
@@ -109,10 +109,9 @@ class Station:
         return [self._send(peer, fresh, Lane.CONTROL, (fresh.head,)) for peer in peers]
 
     def _heard(self, status: wire.Status, objects: tuple[Digest, ...]) -> list[Action]:
-        known = self._state.statuses
-        if status.satellite in known and known[status.satellite].serial >= status.serial:
+        if not is_news(status, self._state.statuses):
             return []
-        known[status.satellite].CopyFrom(status)
+        self._state.statuses[status.satellite].CopyFrom(status)
         return [self._send(self._params.server, status, Lane.CONTROL, objects)]
 
     def _down(self, satellite: str, block: wire.Block, objects: tuple[Digest, ...]) -> list[Action]:

@@ -211,4 +211,12 @@ def tree_of(params: Params, message: wire.Round) -> Tree | None:
 
 def head_of(status: wire.Status) -> tuple[Digest, ...]:
     """The object that goes with a satellite's word."""
-    return (status.head,) if status.head else ()
+    return (status.head,) if status.with_head else ()
+
+
+def is_news(status: wire.Status, known: Mapping[str, wire.Status]) -> bool:
+    """Whether a word is later than what is known of the satellite, or the same with the head itself."""
+    if status.satellite not in known:
+        return True
+    before = known[status.satellite]
+    return (before.serial, before.with_head) < (status.serial, status.with_head)
