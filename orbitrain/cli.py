@@ -265,8 +265,8 @@ def run_command(
             console.print(f"links: {why}", highlight=False, markup=False, soft_wrap=True)
         with Display(run.setting, console, quiet) as display:
             shaping = None if backend is None else Shaping(backend, not no_probe, cues, congestion)
-            ended = run_daemons(run.setting, run.folder, speed, display, shaping)
-        summary, end_ns = collect(run.setting, run.folder)
+            ended, system = run_daemons(run.setting, run.folder, speed, display, shaping)
+        summary, end_ns = collect(run.setting, run.folder, system)
         compared = _compared(run, not no_baseline, console, quiet)
     head = {**_result(run, "daemons", end_ns, ended), "congestion": congestion}
     _finish(run, {**head, **summary, **compared}, console)

@@ -29,3 +29,8 @@ class Setting:
     plan: ContactPlan
     truth: ContactPlan | None = None
     updates: tuple[Update, ...] = ()
+
+    def believed(self, t_ns: int) -> ContactPlan:
+        """The plan that nodes believe at this time."""
+        told = [update.plan for update in self.updates if update.at_ns <= t_ns]
+        return told[-1] if told else self.plan

@@ -92,7 +92,7 @@ class Workshop:
 
         simulation.run(until)
         entries = simulation.entries()
-        summary = system.summarise(entries, scores)
+        summary = system.summarise(entries, scores, baseline=baseline)
         models = {name: self.engine.path(digest) for name, digest in system.models(summary).items()}
         return Outcome(entries, scores, simulation.now_ns, simulation.dead_letters, summary, models)
 

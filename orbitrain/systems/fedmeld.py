@@ -138,7 +138,9 @@ class FedMeldSystem:
 
     # ------------------------------------------------------------------------------ what it came to
 
-    def summarise(self, entries: Sequence[Entry], scores: Mapping[Digest, float]) -> dict[str, Any]:
+    def summarise(
+        self, entries: Sequence[Entry], scores: Mapping[Digest, float], *, baseline: bool = False
+    ) -> dict[str, Any]:
         return summarise(entries, scores, self.rows, self._scenario.fedmeld.delta)
 
     def metrics(self, entries: Sequence[Entry], scores: Mapping[Digest, float]) -> list[Row]:

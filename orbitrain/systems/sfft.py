@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.learning.outcome import JobError
-from orbitrain.learning.split.blocks import WIRE_BYTES
+from orbitrain.learning.split.blocks import WIRE_BYTES, values_bytes
 from orbitrain.learning.split.identity import Identity
 from orbitrain.machine import Digest, Machine
 from orbitrain.planning import planes_of
+from orbitrain.protocols.sfft.costs import Load
 from orbitrain.protocols.sfft.terms import Params
 from orbitrain.results import Entry, count_bytes
 from orbitrain.roles import SfftAsks, sfft_machines
@@ -21,6 +22,7 @@ from orbitrain.scenario import SECOND_NS, ScenarioError
 from orbitrain.setting import Setting
 from orbitrain.systems.sfft_plan import why_no_round
 from orbitrain.systems.sfft_results import flow, phases
+from orbitrain.systems.sfft_traffic import traffic
 from orbitrain.systems.system import Evaluation, Objects, Row, Trial
 from orbitrain.systems.watches import HeadWatch
 
@@ -156,12 +158,16 @@ class SfftSystem:
 
     def cast(self, objects: Objects, *, baseline: bool = False) -> OrbitCast:
         table = self._table(objects)
-        params = sfft_params(table, self._task["task"])
-        if baseline:
-            times = replace(params.times, embed_ns=round(self._scenario.compute.on_board_s * SECOND_NS))
-            params = replace(params, work=replace(params.work, on_board=True), times=times)
+        params = self._params(table, baseline=baseline)
         edge_s = self._scenario.links.acquisition_s + self._scenario.compute.message_s
         return OrbitCast(params, SfftAsks(self._setting.plan, params, sfft_way(table, edge_s)))
+
+    def _params(self, table: Sfft, *, baseline: bool) -> Params:
+        params = sfft_params(table, self._task["task"])
+        if not baseline:
+            return params
+        times = replace(params.times, embed_ns=round(self._scenario.compute.on_board_s * SECOND_NS))
+        return replace(params, work=replace(params.work, on_board=True), times=times)
 
     def watch(self) -> HeadWatch:
         return HeadWatch(self._scenario.rounds, self._scenario.satellites)
@@ -188,7 +194,9 @@ class SfftSystem:
 
     # ------------------------------------------------------------------------------ what it came to
 
-    def summarise(self, entries: Sequence[Entry], scores: Mapping[Digest, float]) -> dict[str, Any]:
+    def summarise(
+        self, entries: Sequence[Entry], scores: Mapping[Digest, float], *, baseline: bool = False
+    ) -> dict[str, Any]:
         commits = [
             {**dict(entry.event.fields), "t_s": round(entry.event.t_ns / SECOND_NS, 3)}
             for entry in entries
@@ -204,10 +212,23 @@ class SfftSystem:
             "commits": commits,
             "phases": phases(entries),
             "flow": flow(entries),
+            "traffic": self._traffic(entries, baseline=baseline),
             "bytes": count_bytes(entries),
             "overruns": sum(1 for entry in entries if entry.event.kind == "overrun"),
             "model_sha256": {"head": heads[-1]} if heads else {},
         }
+
+    def _traffic(self, entries: Sequence[Entry], *, baseline: bool) -> list[dict[str, Any]]:
+        assert self._configured is not None and self._identity is not None
+        shapes, protocol = self._identity.shapes, self._scenario.sfft
+        load = Load(
+            samples=protocol.samples,
+            embedding_bytes=values_bytes(protocol.wire, shapes.embedded),
+            feature_bytes=values_bytes(protocol.wire, shapes.features),
+            head_bytes=shapes.head_bytes(8),
+        )
+        params = self._params(self._configured, baseline=baseline)
+        return traffic(entries, params, load, self._setting.believed)
 
     def metrics(self, entries: Sequence[Entry], scores: Mapping[Digest, float]) -> list[Row]:
         node = self._scenario.ground.name
@@ -234,7 +255,8 @@ class SfftSystem:
         }
 
     def order(self) -> Sequence[str]:
-        return ("rounds", "accuracy", "accuracy_by_round", "on_board", "commits", "phases", "flow", "bytes")
+        told = ("commits", "phases", "flow", "traffic", "bytes")
+        return ("rounds", "accuracy", "accuracy_by_round", "on_board", *told)
 
 
 HEADER_BYTES: Final = 600

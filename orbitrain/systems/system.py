@@ -115,8 +115,13 @@ class System(Protocol):
 
     def trial(self, objects: Objects) -> Trial: ...
 
-    def summarise(self, entries: Sequence[Entry], scores: Mapping[Digest, float]) -> dict[str, Any]:
-        """The part of result.json that journals tell."""
+    def summarise(
+        self, entries: Sequence[Entry], scores: Mapping[Digest, float], *, baseline: bool = False
+    ) -> dict[str, Any]:
+        """The part of result.json that journals tell, of the run or of the system's baseline.
+
+        `configured` or `cast` has said before what nodes begin with.
+        """
         ...
 
     def metrics(self, entries: Sequence[Entry], scores: Mapping[Digest, float]) -> list[Row]:

@@ -20,7 +20,7 @@ from orbitrain.runtime.clock import SECOND_NS, Clock, ClockFile, unix_ns, wall_s
 from orbitrain.runtime.daemon import blobs_path, journal_path
 from orbitrain.scenario import ScenarioError
 from orbitrain.setting import Setting
-from orbitrain.systems.choice import system_of
+from orbitrain.systems.system import System
 from orbitrain.testbed.calibration import calibrate
 from orbitrain.testbed.cues import Cue, cueing
 from orbitrain.testbed.deployment import (
@@ -82,8 +82,8 @@ def begun_with(folder: RunFolder) -> str | None:
 
 def run_daemons(
     setting: Setting, folder: RunFolder, rate: float, say: News, shaping: Shaping | None = None
-) -> Ended:
-    """Run, or go on with, a scenario in `folder`, which this process has claimed.
+) -> tuple[Ended, System]:
+    """Run, or go on with, a scenario in `folder`, which this process has claimed. Returns its system, too.
 
     Without `shaping` contacts are gated by the plan, and transfers take modelled times. Raises ScenarioError,
     DaemonFailed, or Interrupted.
@@ -108,7 +108,8 @@ def run_daemons(
             say("rate", {"rate": rate, "honest": honest, "what": what})
             if shaping is None:
                 write_nodes(setting, folder, sockets, (system, objects))
-            return asyncio.run(_Run(setting, folder, sockets, (system, objects), say, shaping).run(rate))
+            ended = asyncio.run(_Run(setting, folder, sockets, (system, objects), say, shaping).run(rate))
+            return ended, system
         finally:
             with contextlib.suppress(OSError):  # what is left is swept by the next run
                 remove(sockets)
@@ -340,15 +341,17 @@ class _Run:
         return None
 
 
-def collect(setting: Setting, folder: RunFolder) -> tuple[dict[str, Any], int]:
-    """Write what was gathered into the run's folder; returns its summary and the scenario time of its end."""
+def collect(setting: Setting, folder: RunFolder, system: System) -> tuple[dict[str, Any], int]:
+    """Write what was gathered into the run's folder; returns its summary and the scenario time of its end.
+
+    `system` is the run's own.
+    """
     scenario = setting.scenario
     ground = folder.nodes / scenario.ground.name
     with Archive(archive_path(ground)) as archive:
         gathered = [Entry(node, incarnation, event) for node, incarnation, event in archive.events()]
         evaluations = {digest: accuracy for digest, accuracy, _ in archive.evaluations()}
         metrics = list(archive.metrics())
-    system = system_of(setting)
     entries, end_ns = until_the_end(gathered, system.watch(), setting.plan.duration_ns)
     summary = system.summarise(entries, evaluations)
     folder.write_events(entries)

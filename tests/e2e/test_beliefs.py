@@ -21,7 +21,6 @@ from orbitrain.results import Entry, count_updates, lineage, until_the_end
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import Scenario, load_scenario
 from orbitrain.setting import Setting, Update
-from orbitrain.systems.choice import system_of
 from orbitrain.testbed.run import collect, run_daemons
 from orbitrain.testbed.uplink import Given, desks, give
 from orbitrain.transport.rpc import OperatorClient
@@ -121,11 +120,11 @@ def run_in(folder: Path, setting: Setting, rate: float) -> list[Entry]:
     """The journals of a run, up to its end."""
     out = RunFolder(folder / f"run-{rate:g}")
     out.claim({"scenario_sha256": setting.scenario.sha256, "seed": setting.seed, "driver": "daemons"})
-    run_daemons(setting, out, rate, lambda kind, fields: None)
-    collect(setting, out)
+    _, system = run_daemons(setting, out, rate, lambda kind, fields: None)
+    collect(setting, out, system)
     nodes = [name for name, _ in setting.scenario.nodes()]
     entries = in_order([entry for name in nodes for entry in journal_entries(name, out.nodes / name)])
-    return until_the_end(entries, system_of(setting).watch(), setting.plan.duration_ns)[0]
+    return until_the_end(entries, system.watch(), setting.plan.duration_ns)[0]
 
 
 def every_event(entries: Sequence[Entry]) -> list[tuple[object, ...]]:

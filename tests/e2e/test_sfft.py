@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def one_round(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What virtual time comes to."""
     folder = tmp_path_factory.mktemp("sfft")
     lab = Lab(folder)
@@ -34,12 +35,12 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         COMMAND, "sim", one_round(folder), "--out", folder / "sim", "--no-baseline", "--quiet"
     )
     assert program.wait(300) == 0, program.complained
-    found: dict[str, object] = json.loads((folder / "sim" / "result.json").read_bytes())
+    found: dict[str, Any] = json.loads((folder / "sim" / "result.json").read_bytes())
     lab.leave()
     return found
 
 
-def test_daemons_come_to_the_head_of_the_simulator(lab: Lab, simulated: dict[str, object]) -> None:
+def test_daemons_come_to_the_head_of_the_simulator(lab: Lab, simulated: dict[str, Any]) -> None:
     run = Run(lab, one_round(lab.folder), lab.folder / "out", ("--quiet", "--no-baseline", "--rate", "20"))
     run.start()
     result = run.finish()
@@ -49,6 +50,11 @@ def test_daemons_come_to_the_head_of_the_simulator(lab: Lab, simulated: dict[str
     assert commit["participants"] == sorted(name for name, kind in run.nodes.items() if kind == "satellite")
     assert sum(link["chunks"] for link in result["flow"]) == 72
     assert result["bytes"]["feeder"] > 0 and result["bytes"]["intra_isl"] > 0
+    for quantity in ("gather", "down", "up", "reduce", "edge"):
+        found, like = (of["traffic"][0][quantity] for of in (result, simulated))
+        assert found["expected"] == like["expected"] > 0
+        assert found["bytes"] > 0
+    assert 1 <= result["traffic"][0]["down"]["ratio"] < 2
 
 
 def test_kills_in_every_phase_change_nothing_of_the_result(lab: Lab, simulated: dict[str, object]) -> None:

@@ -25,6 +25,9 @@ WIRE_BYTES: Final = {"float64": 8, "float32": 4, "float16": 2, "int8": 1}
 to 11 significant bits, and refuses what exceeds 65,504. int8 takes steps of the row's largest magnitude / 127
 (a row is one token, or one pooled feature vector) and 4 bytes more a row."""
 
+SCALE_BYTES: Final = 4
+"""Of an int8 row's scale."""
+
 MAX_OWNER_BYTES: Final = 255
 """Longest name of an owner, in UTF-8."""
 
@@ -62,6 +65,12 @@ class Block:
             raise BlockError(f"{len(self.samples)} samples of {self.owner!r} have values of shape {found}")
         if len(self.made_by) != 64:
             raise BlockError(f"the values of {self.owner!r} do not say which piece made them")
+
+
+def values_bytes(wire: str, shape: tuple[int, ...]) -> int:
+    """Of one sample's values on the wire, and their scales; its row is the last dimension of `shape`."""
+    scales = math.prod(shape[:-1]) * SCALE_BYTES if wire == "int8" else 0
+    return math.prod(shape) * WIRE_BYTES[wire] + scales
 
 
 def check_block(block: Block, made_by: str, shape: tuple[int, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from orbitrain.learning.split.blocks import (
     check_features,
     decode_block,
     encode_block,
+    values_bytes,
 )
 from orbitrain.learning.tensors import encode_tensors
 
@@ -57,11 +59,15 @@ def test_float64_is_exact_too() -> None:
     assert np.array_equal(decode_block(encode_block(sent, "float64"), (4, 5), 3).values, sent.values)
 
 
+@pytest.mark.parametrize("shape", [(64, 192), (192,)])
 @pytest.mark.parametrize(("wire", "value_bytes"), [("float32", 4), ("float16", 2), ("int8", 1)])
-def test_bytes_on_the_wire_are_those_of_the_values_and_little_more(wire: str, value_bytes: int) -> None:
-    sent = block(8, (64, 192))
-    scales = 8 * 64 * 4 if wire == "int8" else 0
-    assert 0 < len(encode_block(sent, wire)) - 8 * 64 * 192 * value_bytes - scales < 600
+def test_bytes_on_the_wire_are_those_of_the_values_and_little_more(
+    wire: str, value_bytes: int, shape: tuple[int, ...]
+) -> None:
+    sent = block(8, shape)
+    scales = math.prod(shape[:-1]) * 4 if wire == "int8" else 0
+    assert values_bytes(wire, shape) == math.prod(shape) * value_bytes + scales
+    assert 0 < len(encode_block(sent, wire)) - 8 * values_bytes(wire, shape) < 600
 
 
 def test_equal_blocks_have_equal_bytes() -> None:
