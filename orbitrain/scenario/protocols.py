@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -25,6 +25,22 @@ class Compute(Table):
     """Of a satellite's batch through embedding and backbone on board."""
     head_s: float = Field(default=2.0, ge=0)
     add_s: float = Field(default=1.0, ge=0)
+    on_board_flops: float | None = Field(default=None, gt=0, le=1e21)
+    """FLOP/s of a satellite, from which `embed_s`, `on_board_s` and `head_s` follow."""
+    ground_flops: float | None = Field(default=None, gt=0, le=1e21)
+    """Of the ground server, from which `backbone_s` follows."""
+
+    @model_validator(mode="after")
+    def _declared_or_derived(self) -> Compute:
+        for speed, follow in FOLLOW.items():
+            for name in follow:
+                if getattr(self, speed) is not None and name in self.model_fields_set:
+                    raise ValueError(f"{name}: must not be given with {speed}, from which it follows")
+        return self
+
+
+FOLLOW: Final = {"on_board_flops": ("embed_s", "on_board_s", "head_s"), "ground_flops": ("backbone_s",)}
+"""Durations that follow from a speed."""
 
 
 class FedMeldProtocol(Table):

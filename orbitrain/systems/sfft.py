@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.learning.outcome import JobError
 from orbitrain.learning.split.blocks import WIRE_BYTES, values_bytes
-from orbitrain.learning.split.identity import Identity
+from orbitrain.learning.split.identity import Flops, Identity
 from orbitrain.machine import Digest, Machine
 from orbitrain.planning import planes_of
 from orbitrain.protocols.sfft.costs import Load
@@ -20,6 +20,7 @@ from orbitrain.runtime.config import Preload, Sfft, SfftTimes, SfftWork, Task, s
 from orbitrain.runtime.engine import WorkerEngine
 from orbitrain.scenario import SECOND_NS, ScenarioError
 from orbitrain.setting import Setting
+from orbitrain.systems.sfft_compute import Durations, durations, told
 from orbitrain.systems.sfft_plan import why_no_round
 from orbitrain.systems.sfft_results import flow, phases
 from orbitrain.systems.sfft_traffic import traffic
@@ -64,6 +65,7 @@ class SfftSystem:
         }
         self._task = {"task": task}
         self._identity: Identity | None = None
+        self._flops = Flops(0, 0)
         """Of the model, once it is cut."""
         self._configured: Sfft | None = None
 
@@ -87,13 +89,21 @@ class SfftSystem:
             result, made = engine.work("sfft.cut", {"model": model}, {})
         except JobError as error:
             raise ScenarioError(f"{file}: model.model: {error}") from None
-        self._identity = Identity.from_json(result["identity"])
+        self._identity, self._flops = Identity.from_json(result["identity"]), Flops(**result["flops"])
+        try:
+            self._durations()
+        except ValueError as error:
+            raise ScenarioError(f"{file}: {error}") from None
         try:
             engine.work("sfft.check", {**self._task, "samples": scenario.sfft.samples}, made)
         except JobError as error:
             raise ScenarioError(f"{file}: task.task: {error}") from None
         self._check_plan()
         return made
+
+    def _durations(self) -> Durations:
+        assert self._identity is not None
+        return durations(self._scenario.compute, self._scenario.sfft, self._identity.shapes, self._flops)
 
     def _check_plan(self) -> None:
         """Raises ScenarioError for a plan over which no round can ever end."""
@@ -128,12 +138,13 @@ class SfftSystem:
         return self._configured
 
     def _made_table(self, objects: Objects) -> Sfft:
-        scenario, protocol, compute = self._scenario, self._scenario.sfft, self._scenario.compute
+        scenario, protocol, taken = self._scenario, self._scenario.sfft, self._durations()
         assert self._identity is not None
         shapes, samples = self._identity.shapes, min(protocol.samples, protocol.chunk_samples)
-        declared = {**compute.model_dump(), **protocol.model_dump(), "rounds": scenario.rounds}
+        declared = {**scenario.compute.model_dump(), **asdict(taken), **protocol.model_dump()}
+        declared["rounds"] = scenario.rounds
         if protocol.on_board:
-            declared["embed_s"] = compute.on_board_s
+            declared["embed_s"] = taken.on_board_s
         rate_bps, delay_s = self._ring_links()
         return Sfft(
             planes=[list(members) for members in planes_of(scenario)],
@@ -166,7 +177,7 @@ class SfftSystem:
         params = sfft_params(table, self._task["task"])
         if not baseline:
             return params
-        times = replace(params.times, embed_ns=round(self._scenario.compute.on_board_s * SECOND_NS))
+        times = replace(params.times, embed_ns=round(self._durations().on_board_s * SECOND_NS))
         return replace(params, work=replace(params.work, on_board=True), times=times)
 
     def watch(self) -> HeadWatch:
@@ -180,13 +191,14 @@ class SfftSystem:
         protocol, satellites = self._scenario.sfft, self._scenario.satellites
         sizes = {"samples": protocol.samples, "chunk_samples": protocol.chunk_samples, "wire": protocol.wire}
         params = {**self._task, **sizes, "satellite": satellites[0], "round": 1}
-        kind, field = ("features", "on_board_s") if protocol.on_board else ("embed", "embed_s")
+        kind, taken = ("features", "on_board_s") if protocol.on_board else ("embed", "embed_s")
+        field = taken if self._scenario.compute.on_board_flops is None else "on_board_flops"
         feeders = [one for one in self._setting.plan.contacts if one.link_class == "feeder"]
         return Trial(
             kind=f"sfft.{kind}",
             params=params,
             objects={name: objects[name] for name in self.preloaded("satellite", satellites[0])},
-            declared_s=getattr(self._scenario.compute, field),
+            declared_s=getattr(self._durations(), taken),
             field=f"compute.{field}",
             at_once=len(satellites),
             contacts_s=[(one.end_ns - one.start_ns) / SECOND_NS for one in feeders],
@@ -213,10 +225,15 @@ class SfftSystem:
             "phases": phases(entries),
             "flow": flow(entries),
             "traffic": self._traffic(entries, baseline=baseline),
+            "compute": self._told(),
             "bytes": count_bytes(entries),
             "overruns": sum(1 for entry in entries if entry.event.kind == "overrun"),
             "model_sha256": {"head": heads[-1]} if heads else {},
         }
+
+    def _told(self) -> dict[str, Any]:
+        assert self._identity is not None
+        return told(self._scenario.compute, self._identity.shapes, self._flops, self._durations())
 
     def _traffic(self, entries: Sequence[Entry], *, baseline: bool) -> list[dict[str, Any]]:
         assert self._configured is not None and self._identity is not None
@@ -255,8 +272,8 @@ class SfftSystem:
         }
 
     def order(self) -> Sequence[str]:
-        told = ("commits", "phases", "flow", "traffic", "bytes")
-        return ("rounds", "accuracy", "accuracy_by_round", "on_board", *told)
+        scores = ("rounds", "accuracy", "accuracy_by_round", "on_board")
+        return (*scores, "commits", "phases", "flow", "traffic", "compute", "bytes")
 
 
 HEADER_BYTES: Final = 600

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from orbitrain.learning.split.batching import MICRO_BATCH, Values, check_values, one_shape
-from orbitrain.learning.split.identity import Digests, Identity, IdentityError, Shapes, piece_digest
+from orbitrain.learning.split.flops import flops_of
+from orbitrain.learning.split.identity import Digests, Flops, Identity, IdentityError, Shapes, piece_digest
 from orbitrain.learning.split.linear_head import LinearHead
 from orbitrain.learning.split.pieces import SplitModel
 from orbitrain.learning.tasks import one_line
@@ -75,6 +76,8 @@ class Pieces:
     difference: float
     """Largest difference between the scores of the pieces and of the whole on the probe; 0.0 is exact."""
 
+    flops: Flops
+
 
 def cut(model: SplitModel, micro_batch: int = MICRO_BATCH) -> Pieces:
     """Check and freeze `model`; its modules are in eval mode and without gradients afterwards.
@@ -120,6 +123,9 @@ def cut(model: SplitModel, micro_batch: int = MICRO_BATCH) -> Pieces:
         head,
         Identity(digests, shapes, model.architecture),
         difference,
+        Flops(
+            flops_of(model.embedding, shapes.inputs, dtype), flops_of(model.backbone, shapes.embedded, dtype)
+        ),
     )
 
 

@@ -81,6 +81,14 @@ class Shapes:
 
 
 @dataclass(frozen=True, slots=True)
+class Flops:
+    """Operations of the frozen pieces for one sample, multiply and add counted apart; 0 where not counted."""
+
+    embedding: int
+    backbone: int
+
+
+@dataclass(frozen=True, slots=True)
 class Digests:
     """SHA-256 of each piece, in 64 hexadecimal digits: see `piece_digest`."""
 

@@ -1,8 +1,8 @@
 """The jobs of split learning: what satellites and the ground server have their workers do.
 
     kind           params                        inputs                      outputs            result
-    sfft.cut       model                         -                           embedding,          identity
-                                                                             backbone, head
+    sfft.cut       model                         -                           embedding,          identity,
+                                                                             backbone, head      flops
     sfft.check     task, samples                 embedding, backbone, head   -                   -
     sfft.warm      task                          -                           -                   -
     sfft.embed     task, satellite, round,       embedding                   chunk/0..          -
@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,7 +76,8 @@ def cut_model(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pa
         outputs[name] = export(piece, out_dir / f"{name}.onnx").path
     outputs["head"] = out_dir / "head.safetensors"
     write_tensors(outputs["head"], pieces.head.tensors())
-    return JobResult({"identity": pieces.identity.to_json()}, outputs)
+    result = {"identity": pieces.identity.to_json(), "flops": asdict(pieces.flops)}
+    return JobResult(result, outputs)
 
 
 def check_samples(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
