@@ -156,6 +156,7 @@ class SfftWork(_Table):
     learning_rate: float = Field(gt=0)
     cache: bool = False
     on_board: bool = False
+    backbone_device: Literal["auto", "cpu", "cuda"] = "cpu"
 
 
 class SfftTimes(_Table):
@@ -265,6 +266,12 @@ class NodeConfig(_Table):
         return self.fedmeld is not None or self.sfft is not None
 
     @property
+    def backbone_device(self) -> str:
+        """What its jobs run the backbone on."""
+        is_server = self.sfft is not None and self.name == self.sfft.server
+        return self.sfft.work.backbone_device if self.sfft is not None and is_server else "cpu"
+
+    @property
     def has_real_links(self) -> bool:
         """Whether links carry or do not, whatever a plan says."""
         return self.link.real or self.link.shaped is not None or self.no_plan
@@ -330,6 +337,7 @@ def sfft_params(table: Sfft, task: Mapping[str, Any]) -> SfftParams:
         "wire": work.wire,
         "steps": work.steps,
         "learning_rate": work.learning_rate,
+        "backbone_device": work.backbone_device,
     }
     return SfftParams(
         planes=tuple(tuple(members) for members in table.planes),

@@ -301,6 +301,7 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
         preloaded = _preload(config, folder, blobs)
         compute, telemetry = Compute(), Telemetry(config.name, publisher)
         jobs = Inbox(folder / config.inbox, compute)
+        await _check_device(config, path, compute, blobs)
         durable = journal.load()
         plans = PlanShelf(state / "plans", plan, durable.committed_ns)
         plans.ask(partial(_prepare, config))
@@ -320,6 +321,20 @@ async def _serve(composition: Composition, config: NodeConfig, path: Path) -> in
         finally:
             await compute.close()
             await asyncio.gather(warm, return_exceptions=True)
+
+
+async def _check_device(config: NodeConfig, path: Path, compute: Compute, blobs: BlobStore) -> None:
+    """Raises ConfigError for a device that the backbone is to be run on and cannot be."""
+    if config.sfft is None or config.backbone_device == "cpu":
+        return
+    digest = config.sfft.backbone
+    inputs = {"backbone": blobs.path(digest)} if blobs.has(digest) else {}
+    try:
+        params = {"backbone_device": config.backbone_device}
+        await compute.run("sfft.device", params, inputs, blobs.scratch / "device")
+    except JobError as error:
+        await compute.close()
+        raise ConfigError(f"{path}: sfft.work.backbone_device: {error}") from None
 
 
 async def _warmed(composition: Composition, node: Node, compute: Compute) -> None:

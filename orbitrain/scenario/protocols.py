@@ -69,6 +69,8 @@ class SfftProtocol(Table):
     """Every round is of the same samples, whose features are kept on board."""
     on_board: bool = False
     """The baseline: satellites run the backbone themselves."""
+    backbone_device: Literal["auto", "cpu", "cuda"] = "cpu"
+    """What the ground server runs the backbone on."""
     step_s: float = Field(default=6_000.0, gt=0, le=366 * 86_400)
     """After this long of an attempt those without features are not waited for."""
     commit_s: float = Field(default=12_000.0, gt=0, le=366 * 86_400)

@@ -67,6 +67,8 @@ class SfftSystem:
         self._identity: Identity | None = None
         self._flops = Flops(0, 0)
         """Of the model, once it is cut."""
+        self._device = "cpu"
+        """Of the backbone on the ground, once it was tried."""
         self._configured: Sfft | None = None
 
     @property
@@ -98,8 +100,20 @@ class SfftSystem:
             engine.work("sfft.check", {**self._task, "samples": scenario.sfft.samples}, made)
         except JobError as error:
             raise ScenarioError(f"{file}: task.task: {error}") from None
+        self._try_device(engine, made)
         self._check_plan()
         return made
+
+    def _try_device(self, engine: WorkerEngine, made: Objects) -> None:
+        """Raises ScenarioError for one that the backbone cannot be run on."""
+        asked = self._scenario.sfft.backbone_device
+        if asked == "cpu":
+            return
+        try:
+            result, _ = engine.work("sfft.device", {"backbone_device": asked}, {"backbone": made["backbone"]})
+        except JobError as error:
+            raise ScenarioError(f"{self._setting.file}: protocol.backbone_device: {error}") from None
+        self._device = str(result["device"])
 
     def _durations(self) -> Durations:
         assert self._identity is not None
@@ -233,7 +247,8 @@ class SfftSystem:
 
     def _told(self) -> dict[str, Any]:
         assert self._identity is not None
-        return told(self._scenario.compute, self._identity.shapes, self._flops, self._durations())
+        reckoned = told(self._scenario.compute, self._identity.shapes, self._flops, self._durations())
+        return {**reckoned, "backbone_device": self._device}
 
     def _traffic(self, entries: Sequence[Entry], *, baseline: bool) -> list[dict[str, Any]]:
         assert self._configured is not None and self._identity is not None

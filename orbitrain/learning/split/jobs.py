@@ -3,12 +3,13 @@
     kind           params                        inputs                      outputs            result
     sfft.cut       model                         -                           embedding,          identity,
                                                                              backbone, head      flops
+    sfft.device    backbone_device               [backbone]                  -                   device
     sfft.check     task, samples                 embedding, backbone, head   -                   -
     sfft.warm      task                          -                           -                   -
     sfft.embed     task, satellite, round,       embedding                   chunk/0..          -
                    samples, chunk_samples, wire
     sfft.features  as sfft.embed                 embedding, backbone         features/0..       -
-    sfft.backbone  wire                          backbone, chunk/OWNER/0..   features/OWNER/0.. -
+    sfft.backbone  wire, backbone_device         backbone, chunk/OWNER/0..   features/OWNER/0.. -
     sfft.head      task, satellite, round,       head, features/0..          part/0..           loss,
                    samples, parts, steps,                                                       accuracy
                    learning_rate, batch
@@ -37,7 +38,7 @@ from orbitrain.learning.split.batching import embed, run_blocks
 from orbitrain.learning.split.blocks import Block, BlockError, check_block, decode_block, encode_block
 from orbitrain.learning.split.data import Samples, load_samples
 from orbitrain.learning.split.linear_head import HeadError, LinearHead, Steps
-from orbitrain.learning.split.onnx_piece import OnnxPiece
+from orbitrain.learning.split.onnx_piece import OnnxError, OnnxPiece, check_device
 from orbitrain.learning.tasks import derive_seed
 from orbitrain.learning.tensors import (
     MAX_MODEL_BYTES,
@@ -78,6 +79,15 @@ def cut_model(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pa
     write_tensors(outputs["head"], pieces.head.tensors())
     result = {"identity": pieces.identity.to_json(), "flops": asdict(pieces.flops)}
     return JobResult(result, outputs)
+
+
+def check_device_of_backbone(
+    params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path
+) -> JobResult:
+    """The backbone can be run on what is asked for; with its file it is tried, and told what it came to."""
+    check_device(params["backbone_device"])
+    device = _piece(inputs, "backbone", params["backbone_device"]).device if inputs else None
+    return JobResult({"device": device}, {})
 
 
 def check_samples(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
@@ -134,7 +144,8 @@ def _saved(name: str, blocks: Iterable[Block], params: Mapping[str, Any], out_di
 
 def run_backbone(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """Chunks of any owners through the backbone; no sample's result depends on the others."""
-    piece, wire = _piece(inputs, "backbone"), params.get("wire", "float32")
+    piece = _piece(inputs, "backbone", params.get("backbone_device", "cpu"))
+    wire = params.get("wire", "float32")
     names = sorted(name for name in inputs if name.startswith("chunk/"))
     outputs = {}
     for place, name in enumerate(names):
@@ -214,6 +225,7 @@ def evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pat
 
 KINDS: Final = {
     "sfft.cut": cut_model,
+    "sfft.device": check_device_of_backbone,
     "sfft.check": check_samples,
     "sfft.warm": warm_up,
     "sfft.embed": embed_samples,
@@ -234,7 +246,7 @@ def run(kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], out_di
         return KINDS[kind](params, inputs, out_dir)
     except KeyError as error:
         raise JobError(f"the job needs {error}") from error
-    except (BlockError, HeadError) as error:
+    except (BlockError, HeadError, OnnxError) as error:
         raise JobError(str(error)) from error
 
 
@@ -265,10 +277,10 @@ def _batch(params: Mapping[str, Any]) -> tuple[str, np.ndarray[Any, np.dtype[np.
     return satellite, numbers
 
 
-def _piece(inputs: Mapping[str, Path], name: str) -> OnnxPiece:
-    key = f"piece {_identity(inputs[name])}"
+def _piece(inputs: Mapping[str, Path], name: str, device: str = "cpu") -> OnnxPiece:
+    key = f"piece {device} {_identity(inputs[name])}"
     if key not in _loaded:
-        _keep(key, OnnxPiece(inputs[name]))
+        _keep(key, OnnxPiece(inputs[name], device=device))
     loaded: OnnxPiece = _loaded[key]
     return loaded
 

@@ -1,14 +1,14 @@
 """A frozen piece from an ONNX file, run by onnxruntime: what a satellite uses. Never imports torch.
 
 On one thread and one shape of batch, so that a sample's result is the same bits whatever runs beside it.
-Against torch the arithmetic is in another order: see `TOLERANCE`.
+Against torch the arithmetic is in another order: see `TOLERANCE`. On an accelerator it is in yet another.
 """
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnxruntime
@@ -29,6 +29,15 @@ Measured with torch 2.13 and onnxruntime 1.31 on x86-64 (AVX-512), float32: at m
 DIGEST_KEY: Final = "orbitrain.piece"
 """Under this key of its metadata a file says which piece it holds, by digest."""
 
+DEVICES: Final = ("auto", "cpu", "cuda")
+"""What a piece can be asked to run on; `auto`: cuda if it can be had, else cpu."""
+
+_CPU: Final = "CPUExecutionProvider"
+_CUDA: Final = "CUDAExecutionProvider"
+
+_EXACT: Final = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+"""On cuda: float32 in full, and no kernel chosen by how long it took."""
+
 _TYPES: Final = {"tensor(float)": np.float32, "tensor(double)": np.float64}
 
 
@@ -39,12 +48,19 @@ class OnnxError(ValueError):
 class OnnxPiece:
     """A `batching.FrozenPiece`."""
 
-    def __init__(self, path: Path, file_digest: str | None = None, micro_batch: int = MICRO_BATCH) -> None:
+    def __init__(
+        self,
+        path: Path,
+        file_digest: str | None = None,
+        micro_batch: int = MICRO_BATCH,
+        device: str = "cpu",
+    ) -> None:
         """Load the file; `file_digest`: the SHA-256 it must have, in hexadecimal digits.
 
         What the file says of itself is only as good as its source: give `file_digest`, or take it from the
-        content-addressed store. Raises OnnxError, and OSError.
+        content-addressed store. `device` is one of `DEVICES`. Raises OnnxError, and OSError.
         """
+        check_device(device)
         if path.stat().st_size > MAX_MODEL_BYTES:
             raise OnnxError(f"{path.name} is larger than the allowed {MAX_MODEL_BYTES} bytes")
         data = path.read_bytes()
@@ -52,9 +68,11 @@ class OnnxPiece:
         if file_digest is not None and found != file_digest:
             raise OnnxError(f"{path.name} has digest {found[:12]}, not {file_digest[:12]}")
         try:
-            self._session = onnxruntime.InferenceSession(data, _options(), providers=["CPUExecutionProvider"])
+            self._session = _session(data, device)
         except Exception as error:  # onnxruntime's errors have no common class of their own
             raise OnnxError(f"{path.name} cannot be run by onnxruntime: {one_line(error)}") from error
+        if device == "cuda" and self.device != "cuda":
+            raise OnnxError("onnxruntime has CUDAExecutionProvider, and cannot start it on this host")
         self._digest: str = self._session.get_modelmeta().custom_metadata_map.get(DIGEST_KEY, "")
         if len(self._digest) != 64:
             raise OnnxError(f"{path.name} does not say which piece it holds")
@@ -72,6 +90,11 @@ class OnnxPiece:
     def digest(self) -> str:
         """Of the piece, as the file says: `identity.piece_digest`."""
         return self._digest
+
+    @property
+    def device(self) -> str:
+        """What it runs on: cpu or cuda."""
+        return "cuda" if _CUDA in self._session.get_providers() else "cpu"
 
     @property
     def takes(self) -> tuple[int, ...]:
@@ -99,6 +122,27 @@ def check_piece(piece: OnnxPiece, name: str, identity: Identity) -> None:
     takes = identity.shapes.inputs if name == "embedding" else identity.shapes.embedded
     if piece.takes != takes:
         raise OnnxError(f"the {name} takes {list(piece.takes)}, not {list(takes)}")
+
+
+def check_device(device: str) -> None:
+    """Raise OnnxError for what is none of `DEVICES`, and for cuda where onnxruntime does not offer it."""
+    offered = onnxruntime.get_available_providers()
+    if device not in DEVICES or (device == "cuda" and _CUDA not in offered):
+        allowed = " or ".join(repr(name) for name in DEVICES if name != "cuda" or _CUDA in offered)
+        raise OnnxError(
+            f"must be {allowed} here, not {device[:40]!r}: onnxruntime offers {', '.join(offered)} "
+            f"({_CUDA} comes with onnxruntime-gpu)"
+        )
+
+
+def _session(data: bytes, device: str) -> Any:
+    if device != "cpu" and _CUDA in onnxruntime.get_available_providers():
+        try:
+            return onnxruntime.InferenceSession(data, _options(), providers=[(_CUDA, _EXACT), _CPU])
+        except Exception:  # as below; without a GPU it raises or falls back, by its version
+            if device == "cuda":
+                raise
+    return onnxruntime.InferenceSession(data, _options(), providers=[_CPU])
 
 
 def _options() -> onnxruntime.SessionOptions:

@@ -37,10 +37,15 @@ def test_the_demonstration_has_a_daemon_for_each_satellite_and_station_and_the_s
         (("sites",), [VALUES["stations"][0] | {"antennas": None}], "sites: must not be given for sfft"),
         (("protocol", "samples"), 0, "protocol.samples: must be a whole number from 1 to 1000000, not 0"),
         (("protocol", "gather"), "x", "protocol.gather: must be 'two_way' or 'one_way' or 'sequential'"),
-        (("protocol", "delta"), 1, "protocol.delta: unknown key, allowed are between_planes, cache"),
+        (("protocol", "delta"), 1, "protocol.delta: unknown key, allowed are backbone_device, between_p"),
         (("compute", "on_board_flops"), 0.0, "compute.on_board_flops: must be a number above 0"),
         (("compute", "on_board_flops"), 1e9, "compute.embed_s: must not be given with on_board_flops, from"),
         (("compute", "ground_flops"), 1e9, "compute.backbone_s: must not be given with ground_flops, from"),
+        (
+            ("protocol", "backbone_device"),
+            "tpu",
+            "protocol.backbone_device: must be 'auto' or 'cpu' or 'cuda'",
+        ),
         (("protocol", "samples"), 5_000, "protocol.chunk_samples: must cut 5000 samples into 256 chunks"),
     ],
 )

@@ -1,0 +1,35 @@
+"""A scenario that asks for an accelerator which onnxruntime does not offer is refused before all else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+DEMO = Path(__file__).parents[3] / "deploy" / "scenarios" / "sfft-demo.toml"
+CHANGES = {
+    "duration_s = 14400": "duration_s = 600",
+    'name = "sfft"\n': 'name = "sfft"\nbackbone_device = "cuda"\n',
+    "orbitrain.learning.split.pretrained:digits": 'orbitrain.learning.split.vit:reference"\npreset = "micro',
+}
+
+
+@pytest.mark.parametrize("command", [("sim",), ("run", "--links", "none")])
+def test_cuda_that_is_not_offered_is_refused(
+    place: Any, refused: Callable[..., str], command: tuple[str, ...]
+) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime offers it here")
+    text = DEMO.read_text(encoding="utf-8")
+    for old, new in CHANGES.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    place.write("sfft.toml", text)
+    name, *options = command
+    line = refused(name, "sfft.toml", "--out", "out", *options)
+    assert line.startswith("sfft.toml: protocol.backbone_device: must be 'auto' or 'cpu' here, not 'cuda': ")
