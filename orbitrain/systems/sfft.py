@@ -237,7 +237,7 @@ class SfftSystem:
             "accuracy_by_round": by_round,
             "commits": commits,
             "phases": phases(entries),
-            "flow": flow(entries),
+            "flow": flow(entries, round(self._scenario.sfft.slot_s * SECOND_NS)),
             "traffic": self._traffic(entries, baseline=baseline),
             "compute": self._told(),
             "bytes": count_bytes(entries),

@@ -52,14 +52,21 @@ def phases(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     ]
 
 
-def flow(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Chunks that came down, repeats included, by satellite and station."""
+def flow(entries: Sequence[Entry], slot_ns: int) -> list[dict[str, Any]]:
+    """Chunks that came down, repeats included, by satellite and station, and in how many slots."""
     counts: dict[tuple[str, str], int] = {}
+    slots: dict[tuple[str, str], set[int]] = {}
     for entry in entries:
         if entry.event.kind == "chunks_came":
             link = str(entry.event.fields["satellite"]), entry.node
             counts[link] = counts.get(link, 0) + int(entry.event.fields["chunks"])
+            slots.setdefault(link, set()).add(entry.event.t_ns // slot_ns)
     return [
-        {"satellite": satellite, "station": station, "chunks": count}
+        {
+            "satellite": satellite,
+            "station": station,
+            "chunks": count,
+            "slots": len(slots[satellite, station]),
+        }
         for (satellite, station), count in sorted(counts.items())
     ]
