@@ -76,7 +76,8 @@ class SfftProtocol(Table):
     commit_s: float = Field(default=12_000.0, gt=0, le=366 * 86_400)
     """After this long whoever has a head is enough."""
     patience_s: float = Field(default=60.0, gt=0, le=86_400)
-    """After this long without a neighbour that the plan has in contact it is absent."""
+    """After this long without a neighbour that the plan has in contact it is absent; so long after its end a
+    crossing between planes has failed."""
 
     @model_validator(mode="after")
     def _countable(self) -> SfftProtocol:

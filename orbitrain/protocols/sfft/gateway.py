@@ -21,10 +21,6 @@ from orbitrain.v1 import sfft_pb2 as wire
 if TYPE_CHECKING:
     from orbitrain.protocols.sfft.satellite import Satellite
 
-GRACE_NS: Final = 30_000_000_000
-"""Scenario time from a crossing's planned end until it has failed: for its answer, and word of it around a
-ring."""
-
 MERGE: Final = "merge"
 
 
@@ -177,7 +173,7 @@ class Gateway:
                         actions += of.spoil(f"no way from plane {of.plane} to plane {target} is left")
                     continue
                 if crossing.sender != of.name:
-                    wakes.append(crossing.arrival_ns + GRACE_NS)
+                    wakes.append(crossing.arrival_ns + of.params.times.patience_ns)
                     continue
                 about = f"{number}/{target}/{crossing.receiver}/{crossing.start_ns}"
                 if about not in state.open.values():
@@ -211,12 +207,12 @@ class Gateway:
             crossing = of.space.crossings().without(tried).earliest(of.plane, target, known.since_ns)
             if crossing is None:
                 return None
-            if crossing.sender == of.name or of.now_ns < crossing.arrival_ns + GRACE_NS:
+            if crossing.sender == of.name or of.now_ns < crossing.arrival_ns + of.params.times.patience_ns:
                 return crossing
             known.failed.add(sender=crossing.sender, receiver=crossing.receiver, start_ns=crossing.start_ns)
 
     def _send(self, number: int, known: wire.Known, crossing: Crossing, about: str) -> Action:
-        expires_at_ns = max(crossing.arrival_ns, self._of.now_ns) + GRACE_NS
+        expires_at_ns = max(crossing.arrival_ns, self._of.now_ns) + self._of.params.times.patience_ns
         message, objects = self._message(number, known, "")
         return self._of.send(crossing.receiver, message, Lane.UPDATE, objects, expires_at_ns, about)
 

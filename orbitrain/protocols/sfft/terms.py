@@ -51,7 +51,8 @@ class Times:
     `embed_ns` is of a satellite's whole batch (where features are computed on board, of these), `backbone_ns`
     of one chunk on the server, `head_ns` of all local steps, `add_ns` of any sum of heads. After `step_ns` of
     an attempt those without features are not waited for; after `commit_ns` whoever has a head is enough. A
-    neighbour that the plan has in contact is absent after `patience_ns` without it.
+    neighbour that the plan has in contact is absent after `patience_ns` without it, and a crossing between
+    planes has failed so long after its end, for its answer and word of it around a ring.
     """
 
     embed_ns: int
