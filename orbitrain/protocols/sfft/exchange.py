@@ -9,7 +9,7 @@ from orbitrain.flow.board import Board
 from orbitrain.flow.capacity import Direction
 from orbitrain.flow.instance import Link
 from orbitrain.flow.schedule import Handout
-from orbitrain.machine import Action, Digest, Lane, RemoteProtocolError
+from orbitrain.machine import Action, Digest, Lane
 from orbitrain.protocols.sfft.terms import LETTER_CHUNKS
 from orbitrain.transport.objects import Range
 from orbitrain.v1 import sfft_pb2 as wire
@@ -35,7 +35,6 @@ class Exchange:
 
     def sighted(self, station: str, sighting: wire.Sighting) -> None:
         """Said twice, the contact ended in between unnoticed."""
-        self._check_station(station)
         seen = self._of.state.seen[station].satellites
         self._ended(sighting.satellite, station)
         if sighting.there:
@@ -53,7 +52,6 @@ class Exchange:
 
     def passed(self, station: str, passed: wire.Passed) -> None:
         """What became of features: where they were not taken, the satellite has left."""
-        self._check_station(station)
         state = self._of.state
         if not passed.taken:
             self._ended(passed.satellite, station)
@@ -61,10 +59,6 @@ class Exchange:
             known = state.risen[passed.owner].indices
             known.extend(sorted({*passed.indices} - {*known}))
             self._keep("up", self._board("up"))
-
-    def _check_station(self, station: str) -> None:
-        if station not in self._of.params.stations:
-            raise RemoteProtocolError(f"there is no station {station}")
 
     def _ended(self, satellite: str, station: str) -> None:
         """What was handed out to a link and has not come may be handed out again."""

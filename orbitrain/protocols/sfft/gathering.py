@@ -32,8 +32,6 @@ class Gathering:
 
     def fetch(self, station: str, message: wire.Fetch) -> None:
         """A station asks; it gets what is here, and the rest as it comes, while the contact lasts."""
-        if station not in self._of.params.stations:
-            raise RemoteProtocolError(f"{station} is no station")
         known = self._of.state.fetches[station]
         known.until_ns = message.until_ns
         known.wanted.extend(message.wanted)

@@ -34,7 +34,7 @@ from orbitrain.machine import (
     Undelivered,
     Withdraw,
 )
-from orbitrain.protocols.sfft.checks import check
+from orbitrain.protocols.sfft.checks import check, check_at_satellite
 from orbitrain.protocols.sfft.gateway import MERGE, Gateway
 from orbitrain.protocols.sfft.gathering import Gathering
 from orbitrain.protocols.sfft.reducing import Reducing
@@ -115,6 +115,7 @@ class Satellite:
         match item:
             case Delivered(source=source, message=message, objects=objects):
                 check(self.params, message, objects)
+                check_at_satellite(self.params, self.name, source, message)
                 actions += self._take(source, message, objects)
             case ContactStarted(peer=peer, end_ns=end_ns):
                 self.contacts[peer] = NEVER_NS if end_ns is None else end_ns

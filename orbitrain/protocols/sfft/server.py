@@ -26,7 +26,7 @@ from orbitrain.machine import (
     Severity,
     StartJob,
 )
-from orbitrain.protocols.sfft.checks import check
+from orbitrain.protocols.sfft.checks import check, check_at_server
 from orbitrain.protocols.sfft.exchange import WAYS, Exchange
 from orbitrain.protocols.sfft.terms import Ground, Params, is_news, letter, order
 from orbitrain.protocols.sfft.weights import Label, commits
@@ -74,6 +74,7 @@ class Server:
         self.now_ns = now_ns
         if isinstance(item, Delivered):
             check(self.params, item.message, item.objects)
+            check_at_server(self.params, item.source)
         actions: list[Action] = []
         match item:
             case ContactStarted(peer=peer):

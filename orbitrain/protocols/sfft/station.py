@@ -15,14 +15,13 @@ from orbitrain.machine import (
     Input,
     Lane,
     LocalProtocolError,
-    RemoteProtocolError,
     Report,
     Send,
     Severity,
     Undelivered,
     Withdraw,
 )
-from orbitrain.protocols.sfft.checks import check
+from orbitrain.protocols.sfft.checks import check, check_at_station
 from orbitrain.protocols.sfft.terms import Params, is_news, letter, order
 from orbitrain.v1 import sfft_pb2 as wire
 
@@ -52,6 +51,7 @@ class Station:
     def handle(self, item: Input, now_ns: int) -> list[Action]:
         if isinstance(item, Delivered):
             check(self._params, item.message, item.objects)
+            check_at_station(self._params, item.source, item.message)
         match item:
             case ContactStarted(peer=peer, end_ns=end_ns) if peer != self._params.server:
                 self._contacts[peer] = NEVER_NS if end_ns is None else end_ns
@@ -65,21 +65,15 @@ class Station:
                 return self._heard(status, objects)
             case Delivered(source=source, message=wire.Block() as block, objects=objects):
                 return self._down(source, block, objects)
-            case Delivered(source=source, message=wire.Fetch() as fetch):
-                self._from_server(source, "fetch")
+            case Delivered(message=wire.Fetch() as fetch):
                 return self._ask(fetch)
-            case Delivered(source=source, message=wire.Features() as features, objects=objects):
-                self._from_server(source, "features")
+            case Delivered(message=wire.Features() as features, objects=objects):
                 return self._up(features, objects)
             case Acknowledged(key=key):
                 return self._ended(key, True)
             case Undelivered(key=key):
                 return self._ended(key, False)
         return []
-
-    def _from_server(self, source: str, what: str) -> None:
-        if source != self._params.server:
-            raise RemoteProtocolError(f"{what}: comes from the server, not from {source}")
 
     def _send(
         self,
