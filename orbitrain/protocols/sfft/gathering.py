@@ -34,7 +34,11 @@ class Gathering:
         """A station asks; it gets what is here, and the rest as it comes, while the contact lasts."""
         known = self._of.state.fetches[station]
         known.until_ns = message.until_ns
-        known.wanted.extend(message.wanted)
+        asked = {(one.owner, index) for one in known.wanted for index in one.indices}
+        for one in message.wanted:
+            fresh = [index for index in one.indices if (one.owner, index) not in asked]
+            if fresh:
+                known.wanted.add(owner=one.owner, indices=fresh)
 
     def features(self, message: wire.Features, objects: tuple[Digest, ...]) -> list[Action]:
         """One's own are kept, others' go on around the ring."""
@@ -45,9 +49,15 @@ class Gathering:
             return [of.report("features_received")] if of.has_features and not had_all else []
         if of.ring is None or message.owner not in of.ring.members:
             return []
+        about = f"{OF_ROUND}, {message.owner}:"
+        there = [one.removeprefix(about) for one in of.state.open.values() if one.startswith(about)]
+        fresh = {str(index) for index in message.indices} - {index for one in there for index in one.split()}
+        if not fresh:
+            return []
+        about += " ".join(map(str, message.indices))
         neighbour = toward(of.ring, of.name, message.owner)
         assert neighbour is not None
-        return [of.send(neighbour, message, Lane.ACTIVATION, objects, about=OF_ROUND)]
+        return [of.send(neighbour, message, Lane.ACTIVATION, objects, about=about)]
 
     def parted(self, peer: str) -> list[Action]:
         """A station is out of sight: what it was to get, others may be asked for."""

@@ -49,12 +49,16 @@ class Reducing:
         if of.ring is None or self._how is Reduce.GATHER:
             raise RemoteProtocolError("there are no tours in this plane")
         due = visit(of.ring, self._how, message.part, message.step)
-        if due is None or due.member != of.name:
+        if due is None or due.member != of.name or due.step == 0:
             raise RemoteProtocolError(f"part {message.part}, step {message.step}: is not for {of.name}")
-        arrived = of.state.visits[f"{message.part}/{message.step}"]
-        arrived.digest = objects[0] if objects else ""
-        arrived.ClearField("names")
-        arrived.names.extend(message.names)
+        before = due.names[:-1] if due.adds else due.names
+        if list(message.names) != [name for name in before if name in message.names]:
+            raise RemoteProtocolError(f"names: must be some of {', '.join(before)}, in this order")
+        place = f"{message.part}/{message.step}"
+        if place in of.state.visits:
+            return
+        of.state.visits[place].digest = objects[0] if objects else ""
+        of.state.visits[place].names.extend(message.names)
 
     def head(self, message: wire.Head, objects: tuple[Digest, ...]) -> list[Action]:
         """A member's weighted head, which goes on around the ring; the advance sums them."""

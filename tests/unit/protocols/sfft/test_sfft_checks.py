@@ -149,6 +149,10 @@ AT_SATELLITE: list[Case] = [
     ("a-0", visit(names=("b-0",)), ("s",), r"names: there is no satellite 'b-0' in plane 0"),
     ("a-0", visit(names=("a-0", "a-0")), ("s",), r"names: must have each name once"),
     ("a-0", visit(names=("a-0",) * MANY), ("s",), r"names: must have each name once"),
+    ("a-0", visit(names=("a-2",)), ("s",), r"names: must be some of a-0, in this order"),
+    ("a-0", visit(names=("a-0", "a-1")), ("s",), r"names: must be some of a-0, in this order"),
+    ("a-0", visit(2, 2, ("a-0", "a-2")), ("s",), r"names: must be some of a-2, a-0, in this order"),
+    ("a-0", visit(1, 0, ()), (), r"part 1, step 0: is not for a-1"),
     ("a-0", visit(0, 2), ("s",), r"part 0, step 2: is not for a-1"),
     ("a-0", visit(3, 1), ("s",), r"part 3, step 1: is not for a-1"),
     ("a-0", visit(-1, 1), ("s",), r"part -1, step 1: is not for a-1"),
@@ -374,3 +378,25 @@ def test_a_message_of_a_finished_round_is_nothing_to_the_server(
 
 def test_a_round_that_is_over_is_nothing_to_a_station() -> None:
     nothing(station(), "server", round_(1, head="h0"), ("h0",))
+
+
+def test_a_part_that_comes_again_on_its_tour_does_not_replace_the_first() -> None:
+    machine = satellite()
+    told(machine, "a-0", visit(), "s")
+    nothing(machine, "a-0", visit(), ("other",))
+    nothing(machine, "a-0", visit(names=()), ())
+
+
+def test_chunks_that_are_asked_for_again_are_kept_in_mind_once() -> None:
+    machine = satellite()
+    told(machine, "gs", fetch("a-1", block("a-0", (0, 1, 2))))
+    nothing(machine, "gs", fetch("a-1", block("a-0", (2, 1))), ())
+
+
+def test_features_on_their_way_around_the_ring_are_not_sent_twice() -> None:
+    machine = satellite()
+    for index in (0, 2):
+        assert len(told(machine, "gs", features("a-0", "a-1", indices=(index,)), f"f{index}")) == 1
+    nothing(machine, "gs", features("a-0", "a-1", indices=(2,)), ("f2",))
+    nothing(machine, "gs", features("a-0", "a-1", indices=(0, 2)), ("f0", "f2"))
+    assert len(told(machine, "gs", features("a-0", "a-1"), *FEATURES)) == 1
