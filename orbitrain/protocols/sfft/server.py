@@ -135,13 +135,15 @@ class Server:
     ) -> list[Action]:
         state, times = self.state, self.params.times
         absent = set(without)
+        # Where each is missed by another, those go on who did so far.
+        there = [name for name in self.params.satellites if name not in absent] or state.round.participants
         fresh = wire.Round(
             round=number,
             attempt=attempt,
             head=head,
             embedding=self.params.pieces.embedding,
             backbone=self.params.pieces.backbone,
-            participants=[name for name in self.params.satellites if name not in absent],
+            participants=there,
             step_by_ns=self.now_ns + times.step_ns,
             closed=number > self.params.work.rounds,
         )
