@@ -131,8 +131,9 @@ class SfftAsks:
 
         return follow
 
-    def neighbours(self, one: str, other: str) -> bool:
-        return other in self._plan.neighbours(one)
+    def neighbours(self, one: str, other: str, since_ns: int) -> bool:
+        ways = (one, other), (other, one)
+        return all(self._plan.next_contact(*way, since_ns) is not None for way in ways)
 
     def in_contact(self, one: str, other: str, t_ns: int) -> bool:
         return self._plan.active(one, other, t_ns) is not None

@@ -12,6 +12,7 @@ import numpy as np
 
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.contacts.updates import spliced
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import Digest
 from orbitrain.protocols.sfft.terms import (
@@ -219,6 +220,8 @@ class World:
     params: Params
     engine: Engine
     simulation: Simulation
+    plan: ContactPlan
+    """Believed; the newest update of it."""
     watch: Callable[[str, Event], None] = field(default=lambda node, event: None)
 
     def run(self) -> World:
@@ -234,6 +237,17 @@ class World:
 
         self.simulation.run(until)
         return self
+
+    def kill_at(self, t_s: float, node: str, lose_disk: bool = False) -> None:
+        kill = partial(self.simulation.kill, node, lose_disk)
+        self.simulation.at(round(t_s * SECOND_NS), kill)
+
+    def update_at(self, t_s: float, spells: Sequence[tuple[str, Spell]]) -> None:
+        """From then on `spells` are believed, not those before."""
+        fresh = plan_of(self.params, spells, self.plan.duration_ns / SECOND_NS)
+        at_ns = round(t_s * SECOND_NS)
+        self.plan = spliced(self.plan, fresh, at_ns)
+        self.simulation.update(at_ns, self.plan)
 
     def events(self, kind: str) -> list[Entry]:
         return [entry for entry in self.simulation.entries() if entry.event.kind == kind]
@@ -262,7 +276,7 @@ def world(
     feature_bytes = params.work.chunk_samples * WIDTH * 8 + 300
     way = Way(scheduler, chunk_bytes, feature_bytes, slot_ns=5 * SECOND_NS, edge_ns=SECOND_NS)
     asks = SfftAsks(plan, params, way)
-    simulation = Simulation(plan, SETTINGS, engine, truth)
+    simulation = Simulation(plan, SETTINGS, engine, truth, lambda updated: asks.prepare(updated)())
 
     pieces = params.pieces
     for name in params.satellites:
@@ -271,7 +285,7 @@ def world(
         simulation.add(name, partial(sfft_machines, name, params, asks))
     server = partial(sfft_machines, params.server, params, asks)
     simulation.add(params.server, server, [pieces.backbone, pieces.head])
-    return World(params, engine, simulation)
+    return World(params, engine, simulation, plan)
 
 
 def check_head(ran: World) -> None:

@@ -26,6 +26,7 @@ from orbitrain.machine import (
     Lane,
     LocalProtocolError,
     ObjectLost,
+    PlanUpdated,
     RemoteProtocolError,
     Report,
     Send,
@@ -136,6 +137,8 @@ class Satellite:
                 actions += self._failed(job, reason)
             case ObjectLost(digest=digest):
                 self._lost(digest)
+            case PlanUpdated():
+                actions += self._believe()
         return actions + self._advance()
 
     # --------------------------------------------------------------------------- what parts share
@@ -252,6 +255,7 @@ class Satellite:
         self._form()
         kind = "head_adopted" if fresh.closed else "round_joined"
         actions.append(self.report(kind, digest=fresh.head, takes_part=self.ring is not None))
+        actions += self._believe()
         for peer in sorted(self.contacts):
             if peer != source:
                 actions.append(self._tell(peer))
@@ -265,12 +269,21 @@ class Satellite:
 
     def _form(self) -> None:
         """The ring of this attempt."""
-        self.ring = None
         self.tree = tree_of(self.params, self.state.round)
-        if self.name in self.participants and not self.state.round.closed:
-            ring = ring_of(self.params, self.space, self.plane, self.participants)
-            if ring is not None and self.name in ring.members:
-                self.ring = ring
+        # By the links since the attempt began: the same for all members, whenever they hear of it.
+        self.ring = self._ring(self.state.round.step_by_ns - self.params.times.step_ns)
+
+    def _ring(self, since_ns: int) -> Ring | None:
+        if self.name not in self.participants or self.state.round.closed:
+            return None
+        ring = ring_of(self.params, self.space, self.plane, self.participants, since_ns)
+        return ring if ring is not None and self.name in ring.members else None
+
+    def _believe(self) -> list[Action]:
+        """The plan may have been updated since the attempt began, and the ring be another one by now."""
+        if self.state.head or self._ring(self.now_ns) == self.ring:
+            return []
+        return self.spoil("by the plan updated the ring is another one")
 
     def _tell(self, peer: str) -> Send:
         """The newest round, for a peer that may not know it."""
@@ -329,8 +342,9 @@ class Satellite:
     # ------------------------------------------------------------------------------------ absence
 
     def _neighbours(self) -> Iterable[str]:
+        near, now_ns = self.space.neighbours, self.now_ns
         members = self.params.planes[self.plane]
-        return (peer for peer in members if peer != self.name and self.space.neighbours(self.name, peer))
+        return (peer for peer in members if peer != self.name and near(self.name, peer, now_ns))
 
     def _absent(self) -> list[str]:
         patience_ns = self.params.times.patience_ns

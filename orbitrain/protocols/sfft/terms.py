@@ -139,8 +139,8 @@ class Params:
 class Space(Protocol):
     """What satellites ask the plan that they believe."""
 
-    def neighbours(self, one: str, other: str) -> bool:
-        """Whether two satellites of a plane have a link, at any time."""
+    def neighbours(self, one: str, other: str, since_ns: int) -> bool:
+        """Whether two satellites of a plane have a link, at any time after an instant."""
         ...
 
     def in_contact(self, one: str, other: str, t_ns: int) -> bool:
@@ -193,10 +193,12 @@ def order(message: wire.Round) -> tuple[int, int]:
     return message.round, message.attempt
 
 
-def ring_of(params: Params, space: Space, plane: int, participants: Collection[str]) -> Ring | None:
-    """The ring or longest chain of a plane's participants; None without any."""
+def ring_of(
+    params: Params, space: Space, plane: int, participants: Collection[str], since_ns: int
+) -> Ring | None:
+    """The ring or longest chain of a plane's participants, of links after an instant; None without any."""
     members = [name for name in params.planes[plane] if name in participants]
-    rings = Ring.formed(members, space.neighbours)
+    rings = Ring.formed(members, lambda one, other: space.neighbours(one, other, since_ns))
     return rings[0] if rings else None
 
 

@@ -57,7 +57,7 @@ def test_a_slice_with_its_plane_answers_a_satellite_as_the_whole_plan_does(tmp_p
     whole, part = (SfftAsks(plan, PARAMS, WAY) for plan in (PLAN, slice_for(PLAN, name, members)))
     for one in members:
         for other in members:
-            assert whole.neighbours(one, other) == part.neighbours(one, other)
+            assert whole.neighbours(one, other, 0) == part.neighbours(one, other, 0)
     target = 1 - number
     assert part.crossings().neighbours(number) == whole.crossings().neighbours(number) == (target,)
     for ready_ns in range(0, 100 * 10**9, 7 * 10**9):
