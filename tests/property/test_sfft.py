@@ -1,4 +1,4 @@
-"""SFFT under random plans that lie, and crashes at any point of any step: no sample twice, none invented."""
+"""SFFT under plans that lie, as updates may, and crashes in any step: no sample twice, none invented."""
 
 from __future__ import annotations
 
@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from orbitrain.protocols.sfft.between import Between
 from orbitrain.protocols.sfft.ring import Gather, Reduce
 from orbitrain.sim import CrashPoint
-from tests.trace.sfft_world import NumpyEngine, World, backhaul, params_of, plan_of, reference, rings, world
+from tests.trace.sfft_world import (
+    NumpyEngine,
+    Spell,
+    World,
+    backhaul,
+    params_of,
+    plan_of,
+    reference,
+    rings,
+    world,
+)
 
 END_S = 4_000.0
 
@@ -42,21 +52,31 @@ def a_world(draw: random.Random) -> World:
         ends = draw.choice(params.planes[one]), draw.choice(params.planes[other])
         if not any({*spell[:2]} == {*ends} for _, spell in believed):
             believed.append(("inter_isl", (*ends, start_s, start_s + draw.uniform(10, 400))))
-    true = []
+    true: list[tuple[str, Spell] | None] = []
     for kind, (a, b, start_s, end_s) in believed:
         fate = draw.random()
-        if kind == "intra_isl" or fate < 0.6:
-            true.append((kind, (a, b, start_s, end_s)))
-        elif fate < 0.8:
-            true.append((kind, (a, b, start_s, start_s + (end_s - start_s) * draw.uniform(0.1, 0.9))))
+        ends_s = start_s + (end_s - start_s) * draw.uniform(0.1, 0.9)
+        if kind == "intra_isl":
+            ends_s = end_s if fate < 0.9 else draw.uniform(0, 600)
+        elif fate < 0.6:
+            ends_s = end_s
+        gone = kind != "intra_isl" and fate >= 0.8
+        true.append(None if gone else (kind, (a, b, start_s, ends_s)))
     spells = backhaul(params, END_S)
-    truth = plan_of(params, true + spells, END_S)
+    truth = plan_of(params, [*filter(None, true), *spells], END_S)
     scheduler = draw.choice(["teg", "maxflow_slot"])
-    return world(plan_of(params, believed + spells, END_S), params, engine, scheduler, truth)
+    ran = world(plan_of(params, believed + spells, END_S), params, engine, scheduler, truth)
+    for at_s in sorted(draw.sample(range(1, 1_500), draw.randint(0, 2))):
+        knows = draw.choice([0.3, 0.7, 1.0])
+        told = [
+            right if draw.random() < knows else wrong for wrong, right in zip(believed, true, strict=True)
+        ]
+        ran.update_at(at_s, [*filter(None, told), *spells])
+    return ran
 
 
 @pytest.mark.full
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32))
 def test_every_commit_is_the_descent_on_the_samples_it_lists(seed: int) -> None:
     draw = random.Random(seed)

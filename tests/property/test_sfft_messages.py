@@ -53,6 +53,7 @@ TO_ALL: list[Letter] = [
     ("gs", round_(4, head="h2"), ("h2",)),
     ("gs", round_(attempt=2), ("h1",)),
     ("gs", round_(attempt=2, participants=("a-0", "a-1", "b-0")), ("h1",)),
+    ("gs", round_(attempt=2, parents=(0, 0)), ("h1",)),
     ("a-0", status(), ()),
     ("a-0", done(serial=2), ("h2",)),
     ("a-2", status("a-2", absent=("a-1",)), ()),
@@ -74,6 +75,7 @@ TO_SATELLITES: list[Letter] = [
     ("b-0", sum_(), ("s1",)),
     ("a-0", sum_(1, ("b-0",), entry="a-0"), ("s1",)),
     ("a-0", sum_(0, ("a-0", "a-1"), entry="a-0"), ("s0",)),
+    ("b-0", sum_(merged=True, attempt=2), ("s1",)),
     ("a-0", crossed(), ()),
     ("a-2", crossed(1, 0, "a-2"), ()),
 ]
