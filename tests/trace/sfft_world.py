@@ -26,6 +26,7 @@ from orbitrain.results import Entry
 from orbitrain.roles import SfftAsks, Way, sfft_machines
 from orbitrain.sim import Engine, Settings, Simulation
 from orbitrain.step import Event, Job
+from tests.trace.world import FakeEngine
 
 SECOND_NS = 1_000_000_000
 SETTINGS = Settings(acquisition_ns=SECOND_NS, handling_ns=SECOND_NS // 5, down_ns=3 * SECOND_NS)
@@ -143,6 +144,33 @@ class NumpyEngine:
         raise JobError(f"there is no job {job.kind}")
 
 
+class NamesEngine(FakeEngine):
+    """For traces: objects are only names, the same on every machine."""
+
+    object_bytes = 400
+
+    def put(self, array: np.ndarray) -> Digest:
+        return self.make("array", array.shape)
+
+    def run(self, node: str, job: Job) -> tuple[Mapping[str, Any], Mapping[str, Digest]]:
+        self.jobs.append((node, job))
+        params, inputs = job.params, sorted(job.objects.items())
+        match job.kind:
+            case "sfft.embed" | "sfft.features":
+                name = "chunk" if job.kind == "sfft.embed" else "features"
+                count = -(-params["samples"] // params["chunk_samples"])
+                whose = params["satellite"], params["round"]
+                return {}, {f"{name}/{n}": self.make(name, *whose, n) for n in range(count)}
+            case "sfft.backbone":
+                chunks = [(name, digest) for name, digest in inputs if name != "backbone"]
+                made = {name.replace("chunk/", "features/", 1): self.make(digest) for name, digest in chunks}
+                return {}, made
+            case "sfft.head":
+                origin = params["satellite"], params["round"], inputs
+                return {}, {f"part/{n}": self.make("head", *origin, n) for n in range(params["parts"])}
+        return {}, {"head" if job.kind == "sfft.mean" else "sum": self.make(job.kind, inputs)}
+
+
 def reference(rounds: Sequence[Sequence[str]], count: int, *, cached: bool = False) -> np.ndarray:
     """Gradient descent on the union of the samples of those who took part in each round.
 
@@ -193,7 +221,7 @@ def backhaul(params: Params, until_s: float) -> list[tuple[str, Spell]]:
     return [("backhaul", (station, params.server, 0.0, until_s)) for station in params.stations]
 
 
-def params_of(planes: Sequence[int], engine: NumpyEngine, **changes: Any) -> Params:
+def params_of(planes: Sequence[int], engine: NumpyEngine | NamesEngine, **changes: Any) -> Params:
     """Planes of so many satellites, a-0 and on, b-0 and on, ..."""
     names = tuple(tuple(f"{'abcdefg'[p]}-{n}" for n in range(count)) for p, count in enumerate(planes))
     work = Work(rounds=2, samples=6, chunk_samples=2)

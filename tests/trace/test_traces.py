@@ -14,7 +14,7 @@ import pytest
 
 from orbitrain.results import count_carries, count_updates
 from tests.property.checks import check, final_models
-from tests.trace.world import SECOND_NS, World, fake_world, ring, rotation, trace_of, updated
+from tests.trace.world import SECOND_NS, World, check_trace, fake_world, ring, rotation, updated
 
 HERE = Path(__file__).parent
 
@@ -273,12 +273,8 @@ SCENARIOS: dict[Callable[[], World], Callable[[World], None]] = {
 
 @pytest.mark.parametrize("make", SCENARIOS, ids=lambda make: str(make.__name__))
 def test_the_trace_is_the_one_on_file(make: Callable[[], World], pytestconfig: pytest.Config) -> None:
-    world = make().run()
     file = HERE / f"{make.__name__}.txt"
-    lines = [f"# {make.__doc__}", *trace_of(world.simulation)]
-    if pytestconfig.getoption("--rewrite-traces"):
-        file.write_text("\n".join(lines) + "\n", encoding="ascii")
-    assert lines == file.read_text(encoding="ascii").splitlines()
+    check_trace(make().run().simulation, file, make.__doc__, pytestconfig.getoption("--rewrite-traces"))
 
 
 @pytest.mark.parametrize("make", SCENARIOS, ids=lambda make: str(make.__name__))

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from orbitrain.contacts.contact import Contact, Sample
@@ -31,13 +32,15 @@ Passes = Mapping[tuple[str, str], Sequence[tuple[int, int]]]
 class FakeEngine:
     """Results follow from inputs alone, as with real training; nothing is computed."""
 
+    object_bytes = OBJECT_BYTES
+
     def __init__(self) -> None:
         self.sizes: dict[Digest, int] = {}
         self.jobs: list[tuple[str, Job]] = []
 
     def make(self, *origin: object) -> Digest:
         digest = hashlib.sha256(canonical_json(list(origin))).hexdigest()
-        self.sizes[digest] = OBJECT_BYTES
+        self.sizes[digest] = self.object_bytes
         return digest
 
     def size_of(self, digest: Digest) -> int:
@@ -200,3 +203,13 @@ def trace_of(simulation: Simulation) -> list[str]:
         shown = " ".join(f"{name}={_short(value)}" for name, value in fields.items() if value != "")
         lines.append(f"{event.t_ns / SECOND_NS:8.3f} {entry.node:9} {event.kind:18} {shown}")
     return [line.rstrip() for line in lines]
+
+
+def check_trace(
+    simulation: Simulation, file: Path, about: str | None, rewrite: bool, without: str = "\n"
+) -> None:
+    """It is the one on file, whose first line says what it is about; lines `without` something."""
+    lines = [f"# {about}", *(line for line in trace_of(simulation) if without not in line)]
+    if rewrite:
+        file.write_text("\n".join(lines) + "\n", encoding="ascii")
+    assert lines == file.read_text(encoding="ascii").splitlines()
