@@ -77,3 +77,15 @@ def test_kills_in_every_phase_change_nothing_of_the_result(lab: Lab, simulated: 
     assert result["model_sha256"] == simulated["model_sha256"]
     (commit,) = result["commits"]
     assert len(commit["participants"]) == 18 and commit["weight"] == 18 * 16
+
+
+def test_shaped_links_change_nothing_of_the_result(lab: Lab, simulated: dict[str, object]) -> None:
+    options = ("--quiet", "--no-baseline", "--links", "tun", "--rate", "20")
+    run = Run(lab, one_round(lab.folder), lab.folder / "out", options)
+    run.start()
+    result = run.finish()
+    assert result["links_truth"]["backend"] == "tun"
+    assert result["model_sha256"] == simulated["model_sha256"]
+    assert [commit["weight"] for commit in result["commits"]] == [18 * 16]
+    down = result["traffic"][0]["down"]
+    assert down["expected"] <= down["bytes"]

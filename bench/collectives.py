@@ -1,0 +1,149 @@
+"""A ring's gather and reduce on real daemons over shaped links, against their closed forms.
+
+    .venv/bin/python bench/collectives.py [--rate R] [--repeats N] [--only NAME ...]
+
+Nine satellites of one orbit, two stations and a server, one process each, over the back end `tun`. A block
+takes a link at least 20 round trips, and so does each part of a head. Gathers are measured with a small head
+and reduces with kept features, both from the second round on, whose head all satellites have before it
+begins: so they begin nearly at once. A gather is from the last satellite that has embedded to the last that
+has all blocks, a reduce from the last that has stepped its head to the last that has the sum. The closed
+forms (`orbitrain/protocols/sfft/costs.py`) know bytes over a link and its delay; to a reduce the declared
+seconds of the additions on its way are added.
+
+Needs root and /dev/net/tun.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from orbitrain.planning import build_plan, planes_of
+from orbitrain.protocols.sfft.costs import gather_cost, reduce_cost
+from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring
+from orbitrain.scenario import SECOND_NS, load_scenario
+
+ROOT = Path(__file__).resolve().parents[1]
+RATE_BPS = 4_000_000
+WIDTH, TOKENS = 768, 16
+SAMPLES, CHUNK_SAMPLES = 24, 12
+CLASSES = {"gather": 10, "reduce": 880}
+HEAD_S = {"gather": 15.0, "reduce": 4.0}
+"""So that no heads are under way during a gather."""
+ADD_S = 0.1
+ROUNDS = 3
+
+SCENARIO = """
+name = "collectives"
+epoch = "2026-01-01T00:00:00Z"
+seed = 7
+rounds = {rounds}
+duration_s = 7200
+constellation = [{{ walker = "S:550:97.6:9/1/0" }}]
+stations = [
+    {{ name = "svalbard", latitude_degrees = 78.23, longitude_degrees = 15.39, mask_degrees = 5 }},
+    {{ name = "troll", latitude_degrees = -72.01, longitude_degrees = 2.53, mask_degrees = 5 }},
+]
+links.acquisition_s = 2
+links.feeder = {{ rate_bps = 20_000_000 }}
+links.intra_isl = {{ rate_bps = {rate_bps} }}
+links.backhaul = {{ rate_bps = 50_000_000 }}
+compute = {{ message_s = 1, embed_s = 4, backbone_s = 0.5, head_s = {head_s}, add_s = {add_s} }}
+task = {{ task = "orbitrain.learning.split.digits:Digits", beta = 100.0, reserved = 50 }}
+
+[protocol]
+name = "sfft"
+samples = {samples}
+chunk_samples = {chunk_samples}
+cache = {cache}
+gather = "{gather}"
+head_reduce = "{reduce}"
+
+[model]
+model = "orbitrain.learning.split.vit:reference"
+preset = "micro"
+width = {width}
+depth = 1
+classes = {classes}
+"""
+
+
+def scenario_of(what: str, how: str, folder: Path) -> Path:
+    text = SCENARIO.format(
+        rounds=ROUNDS,
+        rate_bps=RATE_BPS,
+        head_s=HEAD_S[what],
+        add_s=ADD_S,
+        width=WIDTH,
+        classes=CLASSES[what],
+        samples=SAMPLES,
+        chunk_samples=CHUNK_SAMPLES,
+        cache=str(what == "reduce").lower(),
+        gather=how if what == "gather" else "two_way",
+        reduce=how if what == "reduce" else "gather",
+    )
+    file = folder / "collectives.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def closed_form_s(what: str, how: str, file: Path) -> float:
+    scenario = load_scenario(file)
+    (plane,) = planes_of(scenario)
+    links = [one for one in build_plan(scenario).contacts if one.link_class == "intra_isl"]
+    delay_s = max(one.delay_ns_at(one.start_ns) for one in links) / SECOND_NS
+    ring, rate = Ring(tuple(plane)), RATE_BPS / 8
+    if what == "gather":
+        return gather_cost(ring, Gather(how)).seconds(SAMPLES * TOKENS * WIDTH * 4, rate, delay_s)
+    head_bytes, reduce = (WIDTH + 1) * CLASSES[what] * 8, Reduce(how)
+    added_s = ADD_S * (1 if reduce is Reduce.GATHER else len(ring) - 1 + (reduce is Reduce.RING))
+    return reduce_cost(ring, reduce).seconds(head_bytes, rate, delay_s) + added_s
+
+
+def measured_s(what: str, file: Path, out: Path, rate: float) -> list[float]:
+    """Of each round from the second on."""
+    command = [sys.executable, "-m", "orbitrain", "run", file, "--out", out, "--links", "tun"]
+    command += ["--rate", str(rate), "--no-baseline", "--quiet"]
+    subprocess.run([str(each) for each in command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    result: dict[str, Any] = json.loads((out / "result.json").read_bytes())
+    first, last = ("embed", "gather") if what == "gather" else ("head", "reduce")
+    return [row[last] - row[first] for row in result["phases"][1:] if row["attempts"] == 1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rate", type=float, default=1.0)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=None)
+    options = parser.parse_args()
+    kinds = [("gather", how) for how in ("two_way", "one_way", "sequential")]
+    kinds += [("reduce", how) for how in ("ring", "gather", "chain")]
+    print(f"{'':20} {'closed form':>12} {'measured':>9} {'ratio':>6}  of each round")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for what, how in kinds:
+            if options.only is not None and f"{what}/{how}" not in options.only:
+                continue
+            file = scenario_of(what, how, folder)
+            wanted_s = closed_form_s(what, how, file)
+            found_s: list[float] = []
+            for number in range(options.repeats):
+                found_s += measured_s(what, file, folder / f"{what}-{how}-{number}", options.rate)
+            each = " ".join(f"{seconds / wanted_s:.2f}" for seconds in found_s)
+            middle_s = median(found_s)
+            name = f"{what} {how}"
+            line = f"{name:20} {wanted_s:10.2f} s {middle_s:7.2f} s {middle_s / wanted_s:6.2f}  {each}"
+            print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
