@@ -104,15 +104,13 @@ class SfftAsks:
     def __init__(self, plan: ContactPlan, params: sfft.Params, way: Way) -> None:
         self._params = params
         self._way = way
-        self._plan, self._gateways, self._shares = self._asked(plan)
+        self._plan, self._gateways = plan, self._gateways_of(plan, heads=1)
+        self._shares: dict[Direction, PlanShares] = {}
+        """Once they are asked for, which is at the server."""
 
-    def _asked(self, plan: ContactPlan) -> tuple[ContactPlan, Gateways, dict[Direction, PlanShares]]:
-        sizes: dict[Direction, int] = {"down": self._way.embedded_bytes, "up": self._way.feature_bytes}
-        shares = {direction: self._shares_of(plan, direction, size) for direction, size in sizes.items()}
-        return plan, self._gateways_of(plan, heads=1), shares
-
-    def _shares_of(self, plan: ContactPlan, direction: Direction, chunk_bytes: int) -> PlanShares:
+    def _shares_of(self, plan: ContactPlan, direction: Direction) -> PlanShares:
         way, params = self._way, self._params
+        chunk_bytes = way.embedded_bytes if direction == "down" else way.feature_bytes
         terms = Terms(chunk_bytes, way.slot_ns, way.edge_ns, way.edge_ns)
         return PlanShares(plan, params.planes, params.stations, terms, SCHEDULERS[way.scheduler], direction)
 
@@ -124,10 +122,11 @@ class SfftAsks:
 
     def prepare(self, plan: ContactPlan) -> Callable[[], None]:
         """Calling what is returned makes an updated plan the one that is asked."""
-        fresh = self._asked(plan)
+        gateways = self._gateways_of(plan, heads=1)
+        shares = {direction: self._shares_of(plan, direction) for direction in self._shares}
 
         def follow() -> None:
-            self._plan, self._gateways, self._shares = fresh
+            self._plan, self._gateways, self._shares = plan, gateways, shares
 
         return follow
 
@@ -138,18 +137,21 @@ class SfftAsks:
     def in_contact(self, one: str, other: str, t_ns: int) -> bool:
         return self._plan.active(one, other, t_ns) is not None
 
-    def crossings(self) -> Gateways:
-        return self._gateways
+    def crossings(self, participants: Collection[str]) -> Gateways:
+        return self._gateways.among(participants)
 
-    def tree(self, ready_ns: Mapping[int, int]) -> Tree | None:
-        every = self._gateways_of(self._plan, heads=len(self._params.planes))
+    def tree(self, ready_ns: Mapping[int, int], participants: Collection[str]) -> Tree | None:
+        one = self.crossings(participants)
+        every = self._gateways_of(self._plan, heads=len(self._params.planes)).among(participants)
         # Transits that are to be typical are not those at the plan's end.
         instants_ns = range(0, self._plan.duration_ns // 2, max(1, self._plan.duration_ns // 48))
-        return tree_of(self._params.work.between, self._gateways, every, ready_ns, instants_ns)
+        return tree_of(self._params.work.between, one, every, ready_ns, instants_ns)
 
     def shares(
         self, now_ns: int, board: Board, live: Collection[Link], direction: Direction
     ) -> tuple[Share, ...]:
+        if direction not in self._shares:
+            self._shares[direction] = self._shares_of(self._plan, direction)
         return self._shares[direction].shares(now_ns, board, live)
 
 

@@ -10,7 +10,7 @@ rate, then its delay when the last bit leaves; nothing is reserved. It rests on 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ class Gateways:
     ValueError for a member of two planes. Members that the plan does not know have no contacts.
     """
 
-    __slots__ = ("_failed", "_neighbours", "_passages", "_plan", "_transfer")
+    __slots__ = ("_among", "_failed", "_neighbours", "_passages", "_plan", "_transfer")
 
     def __init__(self, plan: ContactPlan, members: Mapping[int, Sequence[str]], transfer: Transfer) -> None:
         plane_of = {name: plane for plane, names in members.items() for name in names}
@@ -66,6 +66,7 @@ class Gateways:
         self._plan = plan
         self._transfer = transfer
         self._failed: frozenset[tuple[str, str, int]] = frozenset()
+        self._among: frozenset[str] | None = None
         self._passages = {way: _Passage(contacts) for way, contacts in between.items()}
         beside: dict[int, set[int]] = {plane: set() for plane in members}
         for source, target in between:
@@ -80,8 +81,14 @@ class Gateways:
         other._failed = self._failed | {_key(contact) for contact in found if contact is not None}
         return other
 
+    def among(self, satellites: Collection[str]) -> Gateways:
+        """The same for these satellites: nobody else sends or receives."""
+        other = copy(self)
+        other._among = frozenset(satellites)
+        return other
+
     def neighbours(self, plane: int) -> tuple[int, ...]:
-        """Planes that it has a contact with, in either direction, ascending."""
+        """Planes that it has a contact with, whoever's, in either direction, ascending."""
         return self._neighbours.get(plane, ())
 
     def windows(self, source: int, target: int) -> tuple[Window, ...]:
@@ -146,7 +153,8 @@ class Gateways:
         return self._passages.get((source, target), _NO_PASSAGE)
 
     def _usable(self, contact: Contact) -> bool:
-        return _key(contact) not in self._failed
+        ends = {contact.source, contact.destination}
+        return _key(contact) not in self._failed and (self._among is None or ends <= self._among)
 
     def _arrival_ns(self, contact: Contact, begin_ns: int) -> int | None:
         """At the receiver; None where it does not fit into the contact."""

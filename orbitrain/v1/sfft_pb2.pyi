@@ -400,7 +400,7 @@ class Handout(_message.Message):
     def __init__(self, plane: _Optional[int] = ..., satellite: _Optional[str] = ..., station: _Optional[str] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServerState(_message.Message):
-    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "rising", "risen", "statuses", "handouts", "seen", "useless", "begun_ns", "silent", "ready_after_ns")
+    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "rising", "risen", "doubtful", "statuses", "handouts", "seen", "useless", "begun_ns", "silent", "ready_after_ns")
     class PiecesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -451,6 +451,7 @@ class ServerState(_message.Message):
     JOB_FIELD_NUMBER: _ClassVar[int]
     RISING_FIELD_NUMBER: _ClassVar[int]
     RISEN_FIELD_NUMBER: _ClassVar[int]
+    DOUBTFUL_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     HANDOUTS_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
@@ -466,6 +467,7 @@ class ServerState(_message.Message):
     job: _containers.RepeatedScalarFieldContainer[str]
     rising: _containers.RepeatedCompositeFieldContainer[Handout]
     risen: _containers.MessageMap[str, Indices]
+    doubtful: _containers.RepeatedScalarFieldContainer[str]
     statuses: _containers.MessageMap[str, Status]
     handouts: _containers.RepeatedCompositeFieldContainer[Handout]
     seen: _containers.MessageMap[str, Seen]
@@ -473,7 +475,7 @@ class ServerState(_message.Message):
     begun_ns: int
     silent: _containers.RepeatedScalarFieldContainer[str]
     ready_after_ns: _containers.ScalarMap[int, int]
-    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., rising: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., risen: _Optional[_Mapping[str, Indices]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ..., useless: _Optional[_Iterable[str]] = ..., begun_ns: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ..., ready_after_ns: _Optional[_Mapping[int, int]] = ...) -> None: ...
+    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., rising: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., risen: _Optional[_Mapping[str, Indices]] = ..., doubtful: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ..., useless: _Optional[_Iterable[str]] = ..., begun_ns: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ..., ready_after_ns: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class Seen(_message.Message):
     __slots__ = ("satellites",)

@@ -8,12 +8,11 @@ static trees are baselines.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
-from orbitrain.protocols.sfft.planes import Crossing, Crossings, best_merge_tree, flood
+from orbitrain.protocols.sfft.planes import Crossings, best_merge_tree, flood
 from orbitrain.protocols.sfft.static_trees import Edge, chain, mean_transits_ns, minimum_diameter_tree, rooted
 from orbitrain.protocols.sfft.tree import Tree
 
@@ -32,26 +31,6 @@ class Between(StrEnum):
     """A baseline: each plane with the next."""
 
 
-@dataclass(frozen=True, slots=True)
-class Among:
-    """Crossings for those who know no planes but these."""
-
-    crossings: Crossings
-    planes: Collection[int]
-
-    def neighbours(self, plane: int) -> tuple[int, ...]:
-        return tuple(other for other in self.crossings.neighbours(plane) if other in self.planes)
-
-    def earliest(self, source: int, target: int, ready_ns: int) -> Crossing | None:
-        return self.crossings.earliest(source, target, ready_ns)
-
-    def latest(self, source: int, target: int, deadline_ns: int) -> Crossing | None:
-        return self.crossings.latest(source, target, deadline_ns)
-
-    def without(self, failed: Iterable[tuple[str, str, int]]) -> Crossings:
-        return Among(self.crossings.without(failed), self.planes)
-
-
 def tree_of(
     how: Between,
     one: Crossings,
@@ -61,19 +40,18 @@ def tree_of(
 ) -> Tree | None:
     """The tree for planes that have their sums at `ready_ns`; None to flood, also where no tree gets through.
 
-    `one` has crossings of one head, `every` of as many as there are planes. Static trees have the mean
-    transits from `instants_ns` for lengths.
+    `one` has crossings of one head, `every` of as many as there are planes, between these planes only. Static
+    trees have the mean transits from `instants_ns` for lengths.
     """
     if how is Between.FLOOD or len(ready_ns) < 2:
         return None
-    among = Among(one, ready_ns.keys())
     if how in (Between.SPANNING_TREE, Between.CHAIN):
-        return _static(how, among, ready_ns, instants_ns)
-    merge = best_merge_tree(among, ready_ns)
+        return _static(how, one, ready_ns, instants_ns)
+    merge = best_merge_tree(one, ready_ns)
     if merge is None:
         return None
     if how is Between.AUTO:
-        flooded = flood(Among(every, ready_ns.keys()), {p: {p: t} for p, t in ready_ns.items()}, ready_ns)
+        flooded = flood(every, {p: {p: t} for p, t in ready_ns.items()}, ready_ns)
         since_ns = min(ready_ns.values())
         if flooded.done_ns is not None and merge.done_ns > since_ns + GAIN * (flooded.done_ns - since_ns):
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from orbitrain.machine import Action, Digest, Lane, RemoteProtocolError, Withdraw
 from orbitrain.protocols.sfft.ring import Chunk, begins, forward, toward
@@ -49,7 +49,7 @@ class Gathering:
             return [of.report("features_received")] if of.has_features and not had_all else []
         if of.ring is None or message.owner not in of.ring.members:
             return []
-        about = f"{OF_ROUND}, {message.owner}:"
+        about = f"{_RELAYED}{message.owner}:"
         there = [one.removeprefix(about) for one in of.state.open.values() if one.startswith(about)]
         fresh = {str(index) for index in message.indices} - {index for one in there for index in one.split()}
         if not fresh:
@@ -125,6 +125,15 @@ class Gathering:
                         )
                 fetch.CopyFrom(fresh)
         return actions
+
+
+_RELAYED: Final = f"{OF_ROUND}, "
+
+
+def is_relayed(about: str) -> bool:
+    """Whether a letter brings others' features home: a ring formed anew has other ways, and the server sends
+    them again."""
+    return about.startswith(_RELAYED)
 
 
 def _down(station: str) -> str:

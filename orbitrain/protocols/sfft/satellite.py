@@ -37,7 +37,7 @@ from orbitrain.machine import (
 )
 from orbitrain.protocols.sfft.checks import check, check_at_satellite
 from orbitrain.protocols.sfft.gateway import MERGE, Gateway
-from orbitrain.protocols.sfft.gathering import Gathering
+from orbitrain.protocols.sfft.gathering import Gathering, is_relayed
 from orbitrain.protocols.sfft.reducing import Reducing
 from orbitrain.protocols.sfft.ring import Ring
 from orbitrain.protocols.sfft.terms import (
@@ -246,7 +246,7 @@ class Satellite:
                 kept.sent[peer].CopyFrom(told)
             kept.jobs.extend(job for job in state.jobs if job == EMBED)
             for key, about in state.open.items():
-                if about.startswith(OF_ROUND):
+                if about.startswith(OF_ROUND) and not is_relayed(about):
                     kept.open[key] = about
         actions: list[Action] = [Withdraw(key) for key in sorted(state.open.keys() - kept.open.keys())]
         actions += [CancelJob(job) for job in state.jobs if job not in kept.jobs]

@@ -115,8 +115,19 @@ class Server:
             self.state.statuses[status.satellite].CopyFrom(status)
             if self.params.work.cache:
                 self.exchange.stale.add("down")
+            self._doubt(status)
             if status.satellite in self.state.silent:
                 self.state.silent.remove(status.satellite)
+
+    def _doubt(self, status: wire.Status) -> None:
+        """Who lacks its features in a new attempt may have lost them on their way around the ring before."""
+        state, owner = self.state, status.satellite
+        if owner not in state.doubtful or not _is_of(state.round, status):
+            return
+        state.doubtful.remove(owner)
+        if status.lacks:
+            del state.risen[owner]
+            self.exchange.stale.add("up")
 
     # ------------------------------------------------------------------------------------- advance
 
@@ -152,9 +163,11 @@ class Server:
             actions += [CancelJob(BACKBONE)] if state.job else []
             for field in ("pieces", "features", "job", "rising", "risen", "handouts", "useless"):
                 state.ClearField(field)
-        tree = None if fresh.closed else self.plan.tree(self._ready_ns(fresh))
+        tree = None if fresh.closed else self.plan.tree(self._ready_ns(fresh), fresh.participants)
         if tree is not None:
             fresh.parents.extend(tree.written(len(self.params.planes)))
+        del state.doubtful[:]
+        state.doubtful.extend(sorted(state.risen))
         state.round.CopyFrom(fresh)
         state.begun_ns = self.now_ns
         state.commit_by_ns = self.now_ns + times.commit_ns

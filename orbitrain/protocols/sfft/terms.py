@@ -147,8 +147,8 @@ class Space(Protocol):
         """Whether they have it at this time."""
         ...
 
-    def crossings(self) -> Crossings:
-        """Windows between planes, for heads."""
+    def crossings(self, participants: Collection[str]) -> Crossings:
+        """Windows between planes, for heads, from and to these satellites."""
         ...
 
 
@@ -162,8 +162,8 @@ class Ground(Protocol):
         embeddings down, of features up. Planes go by their numbers as text."""
         ...
 
-    def tree(self, ready_ns: Mapping[int, int]) -> Tree | None:
-        """Along which sums of planes go that have theirs then; None: all to all."""
+    def tree(self, ready_ns: Mapping[int, int], participants: Collection[str]) -> Tree | None:
+        """Along which sums of planes go that have theirs then, by these satellites; None: all to all."""
         ...
 
 

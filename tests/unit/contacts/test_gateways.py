@@ -123,6 +123,21 @@ def test_without_a_failed_crossing_its_contact_is_gone_and_no_other(
         assert found.latest(*way, DURATION_NS) == expected.latest(*way, DURATION_NS)
 
 
+@given(plans, transfers, st.sets(st.sampled_from("abcde")))
+def test_among_some_satellites_only_their_contacts_count(
+    plan: ContactPlan, transfer: Transfer, some: set[str]
+) -> None:
+    left = plan_of(*(each for each in plan.contacts if {each.source, each.destination} <= some))
+    found, expected = (
+        Gateways(plan, MEMBERS, transfer).among(some),
+        Gateways(left, MEMBERS, transfer),
+    )
+    for way in itertools.permutations(MEMBERS, 2):
+        assert found.windows(*way) == expected.windows(*way)
+        assert found.earliest(*way, 0) == expected.earliest(*way, 0)
+        assert found.latest(*way, DURATION_NS) == expected.latest(*way, DURATION_NS)
+
+
 def test_contacts_of_different_satellites_make_one_window_and_short_ones_none() -> None:
     plan = plan_of(
         contact("ac", 0, 8),

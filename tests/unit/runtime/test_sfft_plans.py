@@ -59,9 +59,15 @@ def test_a_slice_with_its_plane_answers_a_satellite_as_the_whole_plan_does(tmp_p
         for other in members:
             assert whole.neighbours(one, other, 0) == part.neighbours(one, other, 0)
     target = 1 - number
-    assert part.crossings().neighbours(number) == whole.crossings().neighbours(number) == (target,)
+    assert (
+        part.crossings(PARAMS.satellites).neighbours(number)
+        == whole.crossings(PARAMS.satellites).neighbours(number)
+        == (target,)
+    )
     for ready_ns in range(0, 100 * 10**9, 7 * 10**9):
-        asked = [asks.crossings().earliest(number, target, ready_ns) for asks in (whole, part)]
+        asked = [
+            asks.crossings(PARAMS.satellites).earliest(number, target, ready_ns) for asks in (whole, part)
+        ]
         assert asked[0] == asked[1]
 
 

@@ -140,6 +140,14 @@ def test_without_a_satellite_that_is_gone_the_ring_goes_on_as_a_chain(
     check_head(ran)
 
 
+@pytest.mark.parametrize("t_s", [13.2, 14.0, 16.4, 18.2])
+def test_features_on_their_way_home_over_a_satellite_that_is_gone_come_by_another_way(t_s: float) -> None:
+    ran = two_planes(gone=("a-1", t_s)).run()
+    rest = [name for name in ran.params.satellites if name != "a-1"]
+    assert ran.participants() == [rest] * 2
+    check_head(ran)
+
+
 def test_a_pass_that_does_not_appear_is_made_up_for_by_the_next() -> None:
     ran = two_planes(missing=("a-0", "gs", 70)).run()
     assert ran.participants() == [list(ran.params.satellites)] * 2
