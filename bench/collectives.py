@@ -1,14 +1,17 @@
 """A ring's gather and reduce on real daemons over shaped links, against their closed forms.
 
-    .venv/bin/python bench/collectives.py [--rate R] [--repeats N] [--only NAME ...]
+    .venv/bin/python bench/collectives.py [--rate R] [--rounds N] [--round-trips N] [--only NAME ...]
 
 Nine satellites of one orbit, two stations and a server, one process each, over the back end `tun`. A block
-takes a link at least 20 round trips, and so does each part of a head. Gathers are measured with a small head
+takes a link about N round trips (40), and so does each part of a head. Gathers are measured with a small head
 and reduces with kept features, both from the second round on, whose head all satellites have before it
 begins: so they begin nearly at once. A gather is from the last satellite that has embedded to the last that
 has all blocks, a reduce from the last that has stepped its head to the last that has the sum. The closed
 forms (`orbitrain/protocols/sfft/costs.py`) know bytes over a link and its delay; to a reduce the declared
 seconds of the additions on its way are added.
+
+All members end a hop at the same time, and all are processes of this host: at a rate below 1 its cores weigh
+less.
 
 Needs root and /dev/net/tun.
 """
@@ -17,9 +20,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,12 +39,11 @@ from orbitrain.scenario import SECOND_NS, load_scenario
 ROOT = Path(__file__).resolve().parents[1]
 RATE_BPS = 4_000_000
 WIDTH, TOKENS = 768, 16
-SAMPLES, CHUNK_SAMPLES = 24, 12
-CLASSES = {"gather": 10, "reduce": 880}
+ROUND_TRIP_S = 0.032
+"""Over the longest link of such a ring; its propagation only."""
 HEAD_S = {"gather": 15.0, "reduce": 4.0}
 """So that no heads are under way during a gather."""
 ADD_S = 0.1
-ROUNDS = 3
 
 SCENARIO = """
 name = "collectives"
@@ -76,16 +80,35 @@ classes = {classes}
 """
 
 
-def scenario_of(what: str, how: str, folder: Path) -> Path:
+@dataclass(frozen=True)
+class Sizes:
+    """So that blocks, and a ninth of a head, take a link so many round trips; and how many rounds."""
+
+    round_trips: float
+    rounds: int
+
+    @property
+    def samples(self) -> int:
+        return 2 * math.ceil(self._link_bytes / (TOKENS * WIDTH * 4) / 2)
+
+    def classes(self, what: str) -> int:
+        return 10 if what == "gather" else math.ceil(9 * self._link_bytes / ((WIDTH + 1) * 8))
+
+    @property
+    def _link_bytes(self) -> float:
+        return self.round_trips * ROUND_TRIP_S * RATE_BPS / 8
+
+
+def scenario_of(what: str, how: str, sizes: Sizes, folder: Path) -> Path:
     text = SCENARIO.format(
-        rounds=ROUNDS,
+        rounds=sizes.rounds,
         rate_bps=RATE_BPS,
         head_s=HEAD_S[what],
         add_s=ADD_S,
         width=WIDTH,
-        classes=CLASSES[what],
-        samples=SAMPLES,
-        chunk_samples=CHUNK_SAMPLES,
+        classes=sizes.classes(what),
+        samples=sizes.samples,
+        chunk_samples=sizes.samples,
         cache=str(what == "reduce").lower(),
         gather=how if what == "gather" else "two_way",
         reduce=how if what == "reduce" else "gather",
@@ -95,15 +118,15 @@ def scenario_of(what: str, how: str, folder: Path) -> Path:
     return file
 
 
-def closed_form_s(what: str, how: str, file: Path) -> float:
+def closed_form_s(what: str, how: str, sizes: Sizes, file: Path) -> float:
     scenario = load_scenario(file)
     (plane,) = planes_of(scenario)
     links = [one for one in build_plan(scenario).contacts if one.link_class == "intra_isl"]
     delay_s = max(one.delay_ns_at(one.start_ns) for one in links) / SECOND_NS
     ring, rate = Ring(tuple(plane)), RATE_BPS / 8
     if what == "gather":
-        return gather_cost(ring, Gather(how)).seconds(SAMPLES * TOKENS * WIDTH * 4, rate, delay_s)
-    head_bytes, reduce = (WIDTH + 1) * CLASSES[what] * 8, Reduce(how)
+        return gather_cost(ring, Gather(how)).seconds(sizes.samples * TOKENS * WIDTH * 4, rate, delay_s)
+    head_bytes, reduce = (WIDTH + 1) * sizes.classes(what) * 8, Reduce(how)
     added_s = ADD_S * (1 if reduce is Reduce.GATHER else len(ring) - 1 + (reduce is Reduce.RING))
     return reduce_cost(ring, reduce).seconds(head_bytes, rate, delay_s) + added_s
 
@@ -121,9 +144,11 @@ def measured_s(what: str, file: Path, out: Path, rate: float) -> list[float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rate", type=float, default=1.0)
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--round-trips", type=float, default=40.0)
     parser.add_argument("--only", nargs="*", default=None)
     options = parser.parse_args()
+    sizes = Sizes(options.round_trips, options.rounds)
     kinds = [("gather", how) for how in ("two_way", "one_way", "sequential")]
     kinds += [("reduce", how) for how in ("ring", "gather", "chain")]
     print(f"{'':20} {'closed form':>12} {'measured':>9} {'ratio':>6}  of each round")
@@ -132,11 +157,9 @@ def main() -> int:
         for what, how in kinds:
             if options.only is not None and f"{what}/{how}" not in options.only:
                 continue
-            file = scenario_of(what, how, folder)
-            wanted_s = closed_form_s(what, how, file)
-            found_s: list[float] = []
-            for number in range(options.repeats):
-                found_s += measured_s(what, file, folder / f"{what}-{how}-{number}", options.rate)
+            file = scenario_of(what, how, sizes, folder)
+            wanted_s = closed_form_s(what, how, sizes, file)
+            found_s = measured_s(what, file, folder / f"{what}-{how}", options.rate)
             each = " ".join(f"{seconds / wanted_s:.2f}" for seconds in found_s)
             middle_s = median(found_s)
             name = f"{what} {how}"
