@@ -10,8 +10,8 @@ has all blocks, a reduce from the last that has stepped its head to the last tha
 forms (`orbitrain/protocols/sfft/costs.py`) know bytes over a link and its delay; to a reduce the declared
 seconds of the additions on its way are added.
 
-All members end a hop at the same time, and all are processes of this host: at a rate below 1 its cores weigh
-less.
+All members end a hop at the same time, and all are processes of this host: a rate below 1 tells how much its
+cores weigh.
 
 Needs root and /dev/net/tun.
 """
