@@ -229,6 +229,28 @@ class Try(_message.Message):
     start_ns: int
     def __init__(self, sender: _Optional[str] = ..., receiver: _Optional[str] = ..., start_ns: _Optional[int] = ...) -> None: ...
 
+class About(_message.Message):
+    __slots__ = ("of_round", "station", "home", "leg")
+    OF_ROUND_FIELD_NUMBER: _ClassVar[int]
+    STATION_FIELD_NUMBER: _ClassVar[int]
+    HOME_FIELD_NUMBER: _ClassVar[int]
+    LEG_FIELD_NUMBER: _ClassVar[int]
+    of_round: bool
+    station: str
+    home: Block
+    leg: Leg
+    def __init__(self, of_round: _Optional[bool] = ..., station: _Optional[str] = ..., home: _Optional[_Union[Block, _Mapping]] = ..., leg: _Optional[_Union[Leg, _Mapping]] = ...) -> None: ...
+
+class Leg(_message.Message):
+    __slots__ = ("sum", "target", "crossing")
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    CROSSING_FIELD_NUMBER: _ClassVar[int]
+    sum: int
+    target: int
+    crossing: Try
+    def __init__(self, sum: _Optional[int] = ..., target: _Optional[int] = ..., crossing: _Optional[_Union[Try, _Mapping]] = ...) -> None: ...
+
 class SatelliteState(_message.Message):
     __slots__ = ("round", "serial", "open", "early", "jobs", "held", "sent", "begun", "features", "fetches", "own", "abstains", "visits", "visited", "final", "heads", "sums", "patient_ns", "head", "statuses", "spoiled", "gathered")
     class OpenEntry(_message.Message):
@@ -236,8 +258,8 @@ class SatelliteState(_message.Message):
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+        value: About
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[About, _Mapping]] = ...) -> None: ...
     class HeldEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -325,7 +347,7 @@ class SatelliteState(_message.Message):
     GATHERED_FIELD_NUMBER: _ClassVar[int]
     round: Round
     serial: int
-    open: _containers.ScalarMap[str, str]
+    open: _containers.MessageMap[str, About]
     early: _containers.RepeatedCompositeFieldContainer[Early]
     jobs: _containers.RepeatedScalarFieldContainer[str]
     held: _containers.MessageMap[str, Chunks]
@@ -345,7 +367,7 @@ class SatelliteState(_message.Message):
     statuses: _containers.MessageMap[str, Status]
     spoiled: bool
     gathered: bool
-    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., open: _Optional[_Mapping[str, str]] = ..., early: _Optional[_Iterable[_Union[Early, _Mapping]]] = ..., jobs: _Optional[_Iterable[str]] = ..., held: _Optional[_Mapping[str, Chunks]] = ..., sent: _Optional[_Mapping[str, Told]] = ..., begun: _Optional[bool] = ..., features: _Optional[_Union[Chunks, _Mapping]] = ..., fetches: _Optional[_Mapping[str, Fetch]] = ..., own: _Optional[_Mapping[int, str]] = ..., abstains: _Optional[bool] = ..., visits: _Optional[_Mapping[str, Labelled]] = ..., visited: _Optional[_Iterable[str]] = ..., final: _Optional[_Mapping[int, Labelled]] = ..., heads: _Optional[_Mapping[str, Labelled]] = ..., sums: _Optional[_Mapping[int, Known]] = ..., patient_ns: _Optional[int] = ..., head: _Optional[str] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., spoiled: _Optional[bool] = ..., gathered: _Optional[bool] = ...) -> None: ...
+    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., open: _Optional[_Mapping[str, About]] = ..., early: _Optional[_Iterable[_Union[Early, _Mapping]]] = ..., jobs: _Optional[_Iterable[str]] = ..., held: _Optional[_Mapping[str, Chunks]] = ..., sent: _Optional[_Mapping[str, Told]] = ..., begun: _Optional[bool] = ..., features: _Optional[_Union[Chunks, _Mapping]] = ..., fetches: _Optional[_Mapping[str, Fetch]] = ..., own: _Optional[_Mapping[int, str]] = ..., abstains: _Optional[bool] = ..., visits: _Optional[_Mapping[str, Labelled]] = ..., visited: _Optional[_Iterable[str]] = ..., final: _Optional[_Mapping[int, Labelled]] = ..., heads: _Optional[_Mapping[str, Labelled]] = ..., sums: _Optional[_Mapping[int, Known]] = ..., patient_ns: _Optional[int] = ..., head: _Optional[str] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., spoiled: _Optional[bool] = ..., gathered: _Optional[bool] = ...) -> None: ...
 
 class Told(_message.Message):
     __slots__ = ("chunks",)

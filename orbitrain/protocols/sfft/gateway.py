@@ -79,22 +79,20 @@ class Gateway:
         self._add_holders(number, [message.target])
         return self._tell(message, message.entry)
 
-    def ended(self, about: str, delivered: bool) -> list[Action]:
+    def ended(self, leg: wire.Leg, delivered: bool) -> list[Action]:
         """One's own crossing is over."""
         of, state = self._of, self._of.state
-        number, target, receiver, start_ns = about.split("/")
-        known = state.sums[int(number)]
         if not delivered:
-            known.failed.add(sender=of.name, receiver=receiver, start_ns=int(start_ns))
+            state.sums[leg.sum].failed.append(leg.crossing)
             return []
-        self._add_holders(int(number), [int(target)])
-        plane, merged = self._parted(int(number))
+        self._add_holders(leg.sum, [leg.target])
+        plane, merged = self._parted(leg.sum)
         message = wire.Crossed(
             round=state.round.round,
             attempt=state.round.attempt,
             plane=plane,
             merged=merged,
-            target=int(target),
+            target=leg.target,
             entry=of.name,
         )
         return self._tell(message, of.name)
@@ -175,9 +173,9 @@ class Gateway:
                 if crossing.sender != of.name:
                     wakes.append(crossing.arrival_ns + of.params.times.patience_ns)
                     continue
-                about = f"{number}/{target}/{crossing.receiver}/{crossing.start_ns}"
-                if about not in state.open.values():
-                    actions.append(self._send(number, known, crossing, about))
+                leg = wire.Leg(sum=number, target=target, crossing=_try(crossing))
+                if all(about.leg != leg for about in state.open.values()):
+                    actions.append(self._send(number, known, crossing, leg))
         self._wake_ns = min(wakes, default=None)
         return actions
 
@@ -212,11 +210,12 @@ class Gateway:
                 return None
             if crossing.sender == of.name or of.now_ns < crossing.arrival_ns + of.params.times.patience_ns:
                 return crossing
-            known.failed.add(sender=crossing.sender, receiver=crossing.receiver, start_ns=crossing.start_ns)
+            known.failed.append(_try(crossing))
 
-    def _send(self, number: int, known: wire.Known, crossing: Crossing, about: str) -> Action:
+    def _send(self, number: int, known: wire.Known, crossing: Crossing, leg: wire.Leg) -> Action:
         expires_at_ns = max(crossing.arrival_ns, self._of.now_ns) + self._of.params.times.patience_ns
         message, objects = self._message(number, known, "")
+        about = wire.About(leg=leg)
         return self._of.send(crossing.receiver, message, Lane.UPDATE, objects, expires_at_ns, about)
 
     def _message(self, number: int, known: wire.Known, entry: str) -> tuple[wire.Sum, tuple[Digest, ...]]:
@@ -259,3 +258,7 @@ class Gateway:
         merged = sorted({*known.holders, *holders})  # type: ignore[misc]
         del known.holders[:]
         known.holders.extend(merged)
+
+
+def _try(crossing: Crossing) -> wire.Try:
+    return wire.Try(sender=crossing.sender, receiver=crossing.receiver, start_ns=crossing.start_ns)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 from orbitrain.machine import Action, Digest, Lane, RemoteProtocolError, Withdraw
 from orbitrain.protocols.sfft.ring import Chunk, begins, forward, toward
-from orbitrain.protocols.sfft.terms import LETTER_CHUNKS, OF_ROUND
+from orbitrain.protocols.sfft.terms import LETTER_CHUNKS
 from orbitrain.v1 import sfft_pb2 as wire
 
 if TYPE_CHECKING:
     from orbitrain.protocols.sfft.satellite import Satellite
+
+_OF_ROUND: Final = wire.About(of_round=True)
 
 
 class Gathering:
@@ -41,7 +43,8 @@ class Gathering:
                 known.wanted.add(owner=one.owner, indices=fresh)
 
     def features(self, message: wire.Features, objects: tuple[Digest, ...]) -> list[Action]:
-        """One's own are kept, others' go on around the ring."""
+        """One's own are kept, others' go on around the ring: in this attempt, as a ring formed anew has other
+        ways, and the server sends them again."""
         of = self._of
         if message.owner == of.name:
             had_all = of.has_features
@@ -49,14 +52,12 @@ class Gathering:
             return [of.report("features_received")] if of.has_features and not had_all else []
         if of.ring is None or message.owner not in of.ring.members:
             return []
-        about = f"{_RELAYED}{message.owner}:"
-        there = [one.removeprefix(about) for one in of.state.open.values() if one.startswith(about)]
-        fresh = {str(index) for index in message.indices} - {index for one in there for index in one.split()}
-        if not fresh:
+        under_way = [about.home for about in of.state.open.values() if about.home.owner == message.owner]
+        if set(message.indices) <= {index for home in under_way for index in home.indices}:
             return []
-        about += " ".join(map(str, message.indices))
         neighbour = toward(of.ring, of.name, message.owner)
         assert neighbour is not None
+        about = wire.About(home=wire.Block(owner=message.owner, indices=message.indices))
         return [of.send(neighbour, message, Lane.ACTIVATION, objects, about=about)]
 
     def parted(self, peer: str) -> list[Action]:
@@ -65,7 +66,7 @@ class Gathering:
         if peer not in state.fetches:
             return []
         del state.fetches[peer]
-        return [Withdraw(key) for key, about in sorted(state.open.items()) if about == _down(peer)]
+        return [Withdraw(key) for key, about in sorted(state.open.items()) if about.station == peer]
 
     # ------------------------------------------------------------------------------------- advance
 
@@ -98,7 +99,7 @@ class Gathering:
                     sent.extend(f"{owner}/{index}" for index in fresh)
                     message = wire.Block(round=of.state.round.round, owner=owner, indices=fresh)
                     objects = tuple(held[index] for index in fresh)
-                    actions.append(of.send(neighbour, message, Lane.ACTIVATION, objects, about=OF_ROUND))
+                    actions.append(of.send(neighbour, message, Lane.ACTIVATION, objects, about=_OF_ROUND))
         return actions
 
     def _to_stations(self) -> list[Action]:
@@ -119,23 +120,9 @@ class Gathering:
                         some = there[start : start + LETTER_CHUNKS]
                         message = wire.Block(round=state.round.round, owner=one.owner, indices=some)
                         objects = tuple(held[index] for index in some)
-                        until_ns, about = fetch.until_ns, _down(station)
+                        until_ns, about = fetch.until_ns, wire.About(of_round=True, station=station)
                         actions.append(
                             of.send(station, message, Lane.ACTIVATION, objects, until_ns, about=about)
                         )
                 fetch.CopyFrom(fresh)
         return actions
-
-
-_RELAYED: Final = f"{OF_ROUND}, "
-
-
-def is_relayed(about: str) -> bool:
-    """Whether a letter brings others' features home: a ring formed anew has other ways, and the server sends
-    them again."""
-    return about.startswith(_RELAYED)
-
-
-def _down(station: str) -> str:
-    """What a letter to a station is about."""
-    return f"{OF_ROUND} {station}"

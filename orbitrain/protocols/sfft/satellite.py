@@ -37,12 +37,11 @@ from orbitrain.machine import (
 )
 from orbitrain.protocols.sfft.checks import check, check_at_satellite
 from orbitrain.protocols.sfft.gateway import MERGE, Gateway
-from orbitrain.protocols.sfft.gathering import Gathering, is_relayed
+from orbitrain.protocols.sfft.gathering import Gathering
 from orbitrain.protocols.sfft.reducing import Reducing
 from orbitrain.protocols.sfft.ring import Ring
 from orbitrain.protocols.sfft.terms import (
     EARLY_MAX,
-    OF_ROUND,
     Params,
     Space,
     head_of,
@@ -150,14 +149,11 @@ class Satellite:
         lane: Lane,
         objects: tuple[Digest, ...] = (),
         expires_at_ns: int = NEVER_NS,
-        about: str = "",
+        about: wire.About | None = None,
     ) -> Send:
-        """A letter that a new attempt makes void, or if it is about `OF_ROUND` a new round.
-
-        What else it is about is whose crossing its end is of.
-        """
+        """A letter that a new attempt makes void, or if it is about something `of_round` a new round."""
         found = letter(self.params, self.state, to, message, lane, objects, expires_at_ns)
-        self.state.open[found.key] = about
+        self.state.open[found.key].CopyFrom(about or wire.About())
         return found
 
     def job(
@@ -246,8 +242,8 @@ class Satellite:
                 kept.sent[peer].CopyFrom(told)
             kept.jobs.extend(job for job in state.jobs if job == EMBED)
             for key, about in state.open.items():
-                if about.startswith(OF_ROUND) and not is_relayed(about):
-                    kept.open[key] = about
+                if about.of_round:
+                    kept.open[key].CopyFrom(about)
         actions: list[Action] = [Withdraw(key) for key in sorted(state.open.keys() - kept.open.keys())]
         actions += [CancelJob(job) for job in state.jobs if job not in kept.jobs]
         early = list(state.early)
@@ -429,9 +425,10 @@ class Satellite:
     def _ended(self, key: str, delivered: bool) -> list[Action]:
         if key not in self.state.open:
             return []
-        about = self.state.open.pop(key)
-        is_crossing = about and not about.startswith(OF_ROUND)
-        return self.gateway.ended(about, delivered) if is_crossing else []
+        about = wire.About()
+        about.CopyFrom(self.state.open[key])
+        del self.state.open[key]
+        return self.gateway.ended(about.leg, delivered) if about.HasField("leg") else []
 
     def _done(self, job: str, result: Mapping[str, Any], outputs: Mapping[str, Digest]) -> list[Action]:
         state = self.state

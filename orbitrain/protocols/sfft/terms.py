@@ -24,9 +24,6 @@ SATELLITE_ROLE: Final = "sfft.satellite"
 STATION_ROLE: Final = "sfft.station"
 SERVER_ROLE: Final = "sfft.server"
 
-OF_ROUND: Final = "round"
-"""What a letter is about that a new attempt of the same round leaves valid."""
-
 LETTER_CHUNKS: Final = 8
 """Chunks that cross a link to the ground in one letter, so that an answer is not waited for after each, and a
 cut costs few."""
