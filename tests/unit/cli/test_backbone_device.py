@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+CPU_ONLY = Path(__file__).parents[1] / "cpu_only"
 DEMO = Path(__file__).parents[3] / "deploy" / "scenarios" / "sfft-demo.toml"
 CHANGES = {
     "duration_s = 14400": "duration_s = 600",
@@ -21,10 +23,9 @@ CHANGES = {
 
 @pytest.mark.parametrize("command", [("sim",), ("run", "--links", "none")])
 def test_cuda_that_is_not_offered_is_refused(
-    place: Any, refused: Callable[..., str], command: tuple[str, ...]
+    place: Any, refused: Callable[..., str], command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("onnxruntime offers it here")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(CPU_ONLY), os.environ.get("PYTHONPATH", "")]))
     text = DEMO.read_text(encoding="utf-8")
     for old, new in CHANGES.items():
         assert text.count(old) == 1
@@ -33,3 +34,4 @@ def test_cuda_that_is_not_offered_is_refused(
     name, *options = command
     line = refused(name, "sfft.toml", "--out", "out", *options)
     assert line.startswith("sfft.toml: protocol.backbone_device: must be 'auto' or 'cpu' here, not 'cuda': ")
+    assert "onnxruntime offers CPUExecutionProvider (" in line

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime")
 
-from orbitrain.runtime.config import NodeConfig, dump_toml  # noqa: E402
-from tests.trace.sfft_world import NumpyEngine, backhaul, params_of, plan_of, rings  # noqa: E402
+from orbitrain.runtime.config import NodeConfig, dump_toml
+from tests.trace.sfft_world import NumpyEngine, backhaul, params_of, plan_of, rings
 
 ROOT = Path(__file__).resolve().parents[3]
+CPU_ONLY = ROOT / "tests" / "unit" / "cpu_only"
 PARAMS = params_of([2], NumpyEngine())
 
 
@@ -58,8 +59,6 @@ def test_the_server_alone_minds_the_device() -> None:
 
 
 def test_a_server_that_lacks_it_ends_with_2_and_one_line(tmp_path: Path) -> None:
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("onnxruntime offers it here")
     spells = rings(PARAMS, 100) + backhaul(PARAMS, 100)
     (tmp_path / "plan.json").write_bytes(plan_of(PARAMS, spells, 100).to_json())
     file = tmp_path / "node.toml"
@@ -67,7 +66,7 @@ def test_a_server_that_lacks_it_ends_with_2_and_one_line(tmp_path: Path) -> None
     run = subprocess.run(
         [sys.executable, "-m", "ground_node", "--config", str(file)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(CPU_ONLY), str(ROOT)])},
         capture_output=True,
         text=True,
         timeout=60,
@@ -76,3 +75,4 @@ def test_a_server_that_lacks_it_ends_with_2_and_one_line(tmp_path: Path) -> None
     line = f"ground-node: {file}: sfft.work.backbone_device: must be 'auto' or 'cpu' here, not 'cuda': onnx"
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1), run.stderr
     assert run.stderr.startswith(line)
+    assert "onnxruntime offers CPUExecutionProvider (" in run.stderr
