@@ -401,11 +401,13 @@ class StationState(_message.Message):
     statuses: _containers.MessageMap[str, Status]
     def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., passing: _Optional[_Mapping[str, Passed]] = ..., statuses: _Optional[_Mapping[str, Status]] = ...) -> None: ...
 
-class Indices(_message.Message):
-    __slots__ = ("indices",)
+class Risen(_message.Message):
+    __slots__ = ("indices", "attempt")
     INDICES_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     indices: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, indices: _Optional[_Iterable[int]] = ...) -> None: ...
+    attempt: int
+    def __init__(self, indices: _Optional[_Iterable[int]] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Handout(_message.Message):
     __slots__ = ("plane", "satellite", "station", "starts", "ends")
@@ -422,7 +424,7 @@ class Handout(_message.Message):
     def __init__(self, plane: _Optional[int] = ..., satellite: _Optional[str] = ..., station: _Optional[str] = ..., starts: _Optional[_Iterable[int]] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ServerState(_message.Message):
-    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "rising", "risen", "doubtful", "statuses", "handouts", "seen", "useless", "begun_ns", "silent", "ready_after_ns")
+    __slots__ = ("round", "serial", "commit_by_ns", "pieces", "features", "job", "rising", "risen", "statuses", "handouts", "seen", "useless", "begun_ns", "silent", "ready_after_ns")
     class PiecesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -442,8 +444,8 @@ class ServerState(_message.Message):
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
         key: str
-        value: Indices
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Indices, _Mapping]] = ...) -> None: ...
+        value: Risen
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Risen, _Mapping]] = ...) -> None: ...
     class StatusesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -473,7 +475,6 @@ class ServerState(_message.Message):
     JOB_FIELD_NUMBER: _ClassVar[int]
     RISING_FIELD_NUMBER: _ClassVar[int]
     RISEN_FIELD_NUMBER: _ClassVar[int]
-    DOUBTFUL_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     HANDOUTS_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
@@ -488,8 +489,7 @@ class ServerState(_message.Message):
     features: _containers.MessageMap[str, Chunks]
     job: _containers.RepeatedScalarFieldContainer[str]
     rising: _containers.RepeatedCompositeFieldContainer[Handout]
-    risen: _containers.MessageMap[str, Indices]
-    doubtful: _containers.RepeatedScalarFieldContainer[str]
+    risen: _containers.MessageMap[str, Risen]
     statuses: _containers.MessageMap[str, Status]
     handouts: _containers.RepeatedCompositeFieldContainer[Handout]
     seen: _containers.MessageMap[str, Seen]
@@ -497,7 +497,7 @@ class ServerState(_message.Message):
     begun_ns: int
     silent: _containers.RepeatedScalarFieldContainer[str]
     ready_after_ns: _containers.ScalarMap[int, int]
-    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., rising: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., risen: _Optional[_Mapping[str, Indices]] = ..., doubtful: _Optional[_Iterable[str]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ..., useless: _Optional[_Iterable[str]] = ..., begun_ns: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ..., ready_after_ns: _Optional[_Mapping[int, int]] = ...) -> None: ...
+    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., commit_by_ns: _Optional[int] = ..., pieces: _Optional[_Mapping[str, Chunks]] = ..., features: _Optional[_Mapping[str, Chunks]] = ..., job: _Optional[_Iterable[str]] = ..., rising: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., risen: _Optional[_Mapping[str, Risen]] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., handouts: _Optional[_Iterable[_Union[Handout, _Mapping]]] = ..., seen: _Optional[_Mapping[str, Seen]] = ..., useless: _Optional[_Iterable[str]] = ..., begun_ns: _Optional[int] = ..., silent: _Optional[_Iterable[str]] = ..., ready_after_ns: _Optional[_Mapping[int, int]] = ...) -> None: ...
 
 class Seen(_message.Message):
     __slots__ = ("satellites",)

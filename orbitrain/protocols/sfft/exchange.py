@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableSequence
 from typing import TYPE_CHECKING, Final
 
 from orbitrain.flow.board import Board
@@ -56,9 +56,9 @@ class Exchange:
         if not passed.taken:
             self._ended(passed.satellite, station)
         elif passed.round == state.round.round:
-            known = state.risen[passed.owner].indices
-            known.extend(sorted({*passed.indices} - {*known}))
-            self._keep("up", self._board("up"))
+            known = state.risen[passed.owner]
+            known.indices.extend(sorted({*passed.indices} - {*known.indices}))
+            known.attempt = state.round.attempt
 
     def _ended(self, satellite: str, station: str) -> None:
         """What was handed out to a link and has not come may be handed out again."""
@@ -122,9 +122,8 @@ class Exchange:
         """What need not be sent is as if it had come."""
         needed: Callable[[str], Iterable[int]] = self._embeddings if way == "down" else self._computed
         params, count = self._of.params, self._of.params.work.chunks
-        outstanding = self._of.state.handouts if way == "down" else self._of.state.rising
         chunks = {str(plane): len(members) * count for plane, members in enumerate(params.planes)}
-        board = Board(chunks, outstanding=map(_handout, outstanding))
+        board = Board(chunks, outstanding=map(_handout, self._outstanding(way)))
         for plane, members in enumerate(params.planes):
             ranges: list[Range] = []
             for place, owner in enumerate(members):
@@ -134,6 +133,9 @@ class Exchange:
                 ranges += [(first + n, first + n + 1) for n in range(count) if n not in wanted]
             board.acknowledged(str(plane), ranges)
         return board
+
+    def _outstanding(self, way: Direction) -> MutableSequence[wire.Handout]:
+        return self._of.state.handouts if way == "down" else self._of.state.rising
 
     def _embeddings(self, owner: str) -> Iterable[int]:
         """Chunks that have to come down."""
@@ -155,15 +157,17 @@ class Exchange:
 
     def _keep(self, way: Direction, board: Board) -> None:
         """What links have been handed."""
-        kept = self._of.state.handouts if way == "down" else self._of.state.rising
+        kept = self._outstanding(way)
         del kept[:]
         for handout in board.outstanding():
-            kept.add(
-                plane=int(handout.plane),
-                satellite=handout.satellite,
-                station=handout.station,
-                starts=[start for start, _ in handout.ranges],
-                ends=[end for _, end in handout.ranges],
+            kept.append(
+                wire.Handout(
+                    plane=int(handout.plane),
+                    satellite=handout.satellite,
+                    station=handout.station,
+                    starts=[start for start, _ in handout.ranges],
+                    ends=[end for _, end in handout.ranges],
+                )
             )
 
     def _owners(self, handout: Handout) -> Iterable[tuple[str, list[int]]]:

@@ -115,18 +115,17 @@ class Server:
             self.state.statuses[status.satellite].CopyFrom(status)
             if self.params.work.cache:
                 self.exchange.stale.add("down")
-            self._doubt(status)
+            self._rise_again(status)
             if status.satellite in self.state.silent:
                 self.state.silent.remove(status.satellite)
 
-    def _doubt(self, status: wire.Status) -> None:
+    def _rise_again(self, status: wire.Status) -> None:
         """Who lacks its features in a new attempt may have lost them on their way around the ring before."""
-        state, owner = self.state, status.satellite
-        if owner not in state.doubtful or not _is_of(state.round, status):
+        risen, owner = self.state.risen, status.satellite
+        if not (status.lacks and _is_of(self.state.round, status) and owner in risen):
             return
-        state.doubtful.remove(owner)
-        if status.lacks:
-            del state.risen[owner]
+        if risen[owner].attempt < status.attempt:
+            del risen[owner]
             self.exchange.stale.add("up")
 
     # ------------------------------------------------------------------------------------- advance
@@ -166,8 +165,6 @@ class Server:
         tree = None if fresh.closed else self.plan.tree(self._ready_ns(fresh), fresh.participants)
         if tree is not None:
             fresh.parents.extend(tree.written(len(self.params.planes)))
-        del state.doubtful[:]
-        state.doubtful.extend(sorted(state.risen))
         state.round.CopyFrom(fresh)
         state.begun_ns = self.now_ns
         state.commit_by_ns = self.now_ns + times.commit_ns
