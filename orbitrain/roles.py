@@ -141,11 +141,13 @@ class SfftAsks:
         return self._gateways.among(participants)
 
     def tree(self, ready_ns: Mapping[int, int], participants: Collection[str]) -> Tree | None:
-        one = self.crossings(participants)
-        every = self._gateways_of(self._plan, heads=len(self._params.planes)).among(participants)
+        def of_heads(count: int) -> Gateways:
+            gateways = self._gateways if count == 1 else self._gateways_of(self._plan, count)
+            return gateways.among(participants)
+
         # Transits that are to be typical are not those at the plan's end.
         instants_ns = range(0, self._plan.duration_ns // 2, max(1, self._plan.duration_ns // 48))
-        return tree_of(self._params.work.between, one, every, ready_ns, instants_ns)
+        return tree_of(self._params.work.between, of_heads, ready_ns, instants_ns)
 
     def shares(
         self, now_ns: int, board: Board, live: Collection[Link], direction: Direction

@@ -8,7 +8,7 @@ static trees are baselines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -33,24 +33,24 @@ class Between(StrEnum):
 
 def tree_of(
     how: Between,
-    one: Crossings,
-    every: Crossings,
+    crossings: Callable[[int], Crossings],
     ready_ns: Mapping[int, int],
     instants_ns: Sequence[int],
 ) -> Tree | None:
     """The tree for planes that have their sums at `ready_ns`; None to flood, also where no tree gets through.
 
-    `one` has crossings of one head, `every` of as many as there are planes, between these planes only. Static
-    trees have the mean transits from `instants_ns` for lengths.
+    `crossings` between these planes only, of so many heads at once. Static trees have the mean transits from
+    `instants_ns` for lengths.
     """
     if how is Between.FLOOD or len(ready_ns) < 2:
         return None
     if how in (Between.SPANNING_TREE, Between.CHAIN):
-        return _static(how, one, ready_ns, instants_ns)
-    merge = best_merge_tree(one, ready_ns)
+        return _static(how, crossings(1), ready_ns, instants_ns)
+    merge = best_merge_tree(crossings(1), ready_ns)
     if merge is None:
         return None
     if how is Between.AUTO:
+        every = crossings(len(ready_ns))
         flooded = flood(every, {p: {p: t} for p, t in ready_ns.items()}, ready_ns)
         since_ns = min(ready_ns.values())
         if flooded.done_ns is not None and merge.done_ns > since_ns + GAIN * (flooded.done_ns - since_ns):

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from orbitrain.machine import Action, Digest, Lane, RemoteProtocolError
-from orbitrain.protocols.sfft.planes import Crossing, Crossings
+from orbitrain.protocols.sfft.planes import Crossing
 from orbitrain.protocols.sfft.ring import Chunk, Gather, forward
 from orbitrain.v1 import sfft_pb2 as wire
 
@@ -146,7 +146,7 @@ class Gateway:
         """The planes that one's own is to take this sum to."""
         of, tree = self._of, self._of.tree
         if tree is None:
-            return self._crossings().neighbours(of.plane)
+            return of.crossings.neighbours(of.plane)
         plane, merged = self._parted(number)
         if not merged:
             return ()
@@ -197,15 +197,12 @@ class Gateway:
         wanted = [of.plane, *map(self._merged_at, of.tree.children(of.plane))]
         return [sums[number].sum for number in wanted] if all(each in sums for each in wanted) else None
 
-    def _crossings(self) -> Crossings:
-        return self._of.space.crossings(self._of.participants)
-
     def _crossing(self, known: wire.Known, target: int) -> Crossing | None:
         """The crossing that counts now; those of others that are overdue have failed."""
         of = self._of
         while True:
             tried = [(one.sender, one.receiver, one.start_ns) for one in known.failed]
-            crossing = self._crossings().without(tried).earliest(of.plane, target, known.since_ns)
+            crossing = of.crossings.without(tried).earliest(of.plane, target, known.since_ns)
             if crossing is None:
                 return None
             if crossing.sender == of.name or of.now_ns < crossing.arrival_ns + of.params.times.patience_ns:

@@ -38,6 +38,7 @@ from orbitrain.machine import (
 from orbitrain.protocols.sfft.checks import check, check_at_satellite
 from orbitrain.protocols.sfft.gateway import MERGE, Gateway
 from orbitrain.protocols.sfft.gathering import Gathering
+from orbitrain.protocols.sfft.planes import Crossings
 from orbitrain.protocols.sfft.reducing import Reducing
 from orbitrain.protocols.sfft.ring import Ring
 from orbitrain.protocols.sfft.terms import (
@@ -45,6 +46,7 @@ from orbitrain.protocols.sfft.terms import (
     Params,
     Space,
     head_of,
+    is_news,
     letter,
     order,
     ring_of,
@@ -75,6 +77,8 @@ class Satellite:
         """Of this attempt; None for one that does not take part."""
         self.tree: Tree | None = None
         """Of this attempt; None where sums go to all planes."""
+        self.crossings: Crossings = space.crossings(())
+        """Of this attempt's participants, by the plan believed."""
         self.now_ns = 0
         self.gathering = Gathering(self)
         self.reducing = Reducing(self)
@@ -137,6 +141,7 @@ class Satellite:
             case ObjectLost(digest=digest):
                 self._lost(digest)
             case PlanUpdated():
+                self.crossings = self.space.crossings(self.participants)
                 actions += self._believe()
         return actions + self._advance()
 
@@ -264,8 +269,9 @@ class Satellite:
         return actions
 
     def _form(self) -> None:
-        """The ring of this attempt."""
+        """The ring of this attempt, and its ways between planes."""
         self.tree = tree_of(self.params, self.state.round)
+        self.crossings = self.space.crossings(self.participants)
         # By the links since the attempt began: the same for all members, whenever they hear of it.
         self.ring = self._ring(self.state.round.step_by_ns - self.params.times.step_ns)
 
@@ -302,10 +308,9 @@ class Satellite:
         """Word of a satellite of the plane goes on to all who may not have heard."""
         if status.satellite == self.name or status.satellite not in self.params.planes[self.plane]:
             return []
-        known = self.state.statuses
-        if status.satellite in known and known[status.satellite].serial >= status.serial:
+        if not is_news(status, self.state.statuses):
             return []
-        known[status.satellite].CopyFrom(status)
+        self.state.statuses[status.satellite].CopyFrom(status)
         return [self._pass(peer, status) for peer in self._hearers() if peer != source]
 
     def _hearers(self) -> Iterable[str]:
@@ -337,18 +342,17 @@ class Satellite:
 
     # ------------------------------------------------------------------------------------ absence
 
-    def _neighbours(self) -> Iterable[str]:
-        near, now_ns = self.space.neighbours, self.now_ns
-        members = self.params.planes[self.plane]
-        return (peer for peer in members if peer != self.name and near(self.name, peer, now_ns))
+    def _missed(self) -> Iterable[str]:
+        """Of the plane, those that it has a link with from now on and is not in contact with."""
+        near, apart = self.space.neighbours, set(self.params.planes[self.plane]) - self.contacts.keys()
+        return (peer for peer in sorted(apart - {self.name}) if near(self.name, peer, self.now_ns))
 
     def _absent(self) -> list[str]:
         patience_ns = self.params.times.patience_ns
         return sorted(
             peer
-            for peer in self._neighbours()
-            if peer not in self.contacts
-            and self.now_ns >= self._apart_ns.setdefault(peer, self.now_ns) + patience_ns
+            for peer in self._missed()
+            if self.now_ns >= self._apart_ns.setdefault(peer, self.now_ns) + patience_ns
             and self.space.in_contact(self.name, peer, self.now_ns)
         )
 

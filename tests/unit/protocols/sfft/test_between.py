@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 
 from orbitrain.contacts.gateways import Gateways, Transfer
-from orbitrain.contacts.plan import ContactPlan
 from orbitrain.protocols.sfft.between import Between, tree_of
 from orbitrain.protocols.sfft.planes import best_merge_tree, flood
 from orbitrain.protocols.sfft.static_trees import rooted
@@ -96,10 +95,9 @@ def test_large_heads_take_a_tree_and_small_ones_are_flooded() -> None:
     ready_ns = dict.fromkeys(range(4), 0)
 
     def chosen(how: Between, head_bytes: int) -> Tree | None:
-        one, every = (gateways(plan, heads * head_bytes) for heads in (1, 4))
-        return tree_of(how, one, every, ready_ns, [0, 100 * S])
+        return tree_of(how, lambda heads: gateways(heads * head_bytes), ready_ns, [0, 100 * S])
 
-    def gateways(plan: ContactPlan, size_bytes: int) -> Gateways:
+    def gateways(size_bytes: int) -> Gateways:
         return Gateways(plan, dict(enumerate(params.planes)), Transfer(size_bytes))
 
     assert chosen(Between.AUTO, 1_000) is None
