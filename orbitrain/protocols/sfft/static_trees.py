@@ -1,63 +1,20 @@
 """Baselines between planes: trees whose edges stay the same, whatever windows there are.
 
-A plane sends a neighbour on the tree the sum of its own and of all that its other neighbours sent it, once it
-has those; then each plane has every sum once (RelaySum, as in FLSNN, arXiv 2501.15995). So an edge passes one
-head each way, in an order of addition that differs from plane to plane. Which trees, and what their lengths
-are, is our derivation; FLSNN's minimum-diameter tree has the quality of links for lengths.
+Sums go to a root in the middle and the total comes back (`tree`). Which trees, and what their lengths are,
+is our derivation; FLSNN's minimum-diameter tree (arXiv 2501.15995) has the quality of links for lengths, and
+relays sums both ways at once, in an order of addition that differs from plane to plane.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from itertools import combinations, pairwise
 
-from orbitrain.protocols.sfft.planes import Crossing, Crossings
+from orbitrain.protocols.sfft.planes import Crossings
 
 Edge = tuple[int, int]
 """Two planes, the smaller first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Relay:
-    """What goes over each edge of a tree, (source, target) -> crossing; `done_ns`: every plane has all."""
-
-    crossings: Mapping[tuple[int, int], Crossing]
-    done_ns: int
-
-    def awaited(self, source: int, target: int) -> tuple[int, ...]:
-        """Planes whose sums are in what `source` sends `target`, besides its own; ascending."""
-        return tuple(sorted(a for a, b in self.crossings if b == source and a != target))
-
-
-def relay(crossings: Crossings, ready_ns: Mapping[int, int], edges: Collection[Edge]) -> Relay | None:
-    """Sums along a tree over planes that have their own at `ready_ns`; None if an edge has no window in time.
-
-    ValueError where the edges are no tree over these planes.
-    """
-    _check_tree(ready_ns, edges)
-    beside = _beside(edges)
-
-    @cache
-    def sent(source: int, target: int) -> Crossing | None:
-        having_ns = ready_ns[source]
-        for other in beside[source]:
-            if other != target:
-                came = sent(other, source)
-                if came is None:
-                    return None
-                having_ns = max(having_ns, came.arrival_ns)
-        return crossings.earliest(source, target, having_ns)
-
-    found: dict[tuple[int, int], Crossing] = {}
-    for way in sorted(way for a, b in edges for way in ((a, b), (b, a))):
-        crossing = sent(*way)
-        if crossing is None:
-            return None
-        found[way] = crossing
-    return Relay(found, max([*ready_ns.values(), *(crossing.arrival_ns for crossing in found.values())]))
 
 
 def chain(planes: Iterable[int]) -> tuple[Edge, ...]:
@@ -147,20 +104,3 @@ def _shortest(
                 parents[neighbour] = plane
                 heapq.heappush(heap, (distance + length, neighbour))
     return distances, parents
-
-
-def _beside(edges: Iterable[Edge]) -> dict[int, list[int]]:
-    beside: dict[int, list[int]] = {}
-    for a, b in edges:
-        beside.setdefault(a, []).append(b)
-        beside.setdefault(b, []).append(a)
-    return beside
-
-
-def _check_tree(planes: Collection[int], edges: Collection[Edge]) -> None:
-    lengths = {plane: dict.fromkeys(others, 1) for plane, others in _beside(edges).items()}
-    for plane in planes:
-        lengths.setdefault(plane, {})
-    reached = _shortest(lengths, {min(planes): 0})[0]
-    if reached.keys() != set(planes) or len(edges) != len(planes) - 1:
-        raise ValueError(f"edges: must be a tree over planes {sorted(planes)}, not {sorted(edges)}")

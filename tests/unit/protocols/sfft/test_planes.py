@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -26,9 +25,9 @@ from orbitrain.protocols.sfft.static_trees import (
     chain,
     mean_transits_ns,
     minimum_diameter_tree,
-    relay,
 )
 from orbitrain.protocols.sfft.weights import of_plane
+from tests.unit.protocols.sfft.relaying import relay
 
 DURATION_NS = 200
 BYTE_A_NS = 8_000_000_000  # bit/s
@@ -335,11 +334,3 @@ def test_a_transit_is_counted_from_being_ready_and_an_edge_that_closes_for_good_
     plan = ContactPlan(1, "ab" * 32, "2026-01-01T00:00:00Z", DURATION_NS, nodes, tuple(contacts))
     gateways = Gateways(plan, {0: "a", 1: "b", 2: "c"}, Transfer(2))
     assert mean_transits_ns(gateways, range(3), (0, 30)) == {(0, 1): (15 + 5) // 2}
-
-
-@pytest.mark.parametrize(
-    "edges", [(), ((0, 1),), ((0, 1), (1, 2), (0, 2)), ((0, 1), (0, 1)), ((0, 1), (1, 3))]
-)
-def test_sums_are_relayed_along_trees_only(edges: tuple[Edge, ...]) -> None:
-    with pytest.raises(ValueError, match=r"edges: must be a tree over planes \[0, 1, 2\]"):
-        relay(WORLDS[0].gateways, {0: 0, 1: 0, 2: 0}, edges)
