@@ -252,7 +252,7 @@ class Leg(_message.Message):
     def __init__(self, sum: _Optional[int] = ..., target: _Optional[int] = ..., crossing: _Optional[_Union[Try, _Mapping]] = ...) -> None: ...
 
 class SatelliteState(_message.Message):
-    __slots__ = ("round", "serial", "open", "early", "jobs", "held", "sent", "begun", "features", "fetches", "own", "abstains", "visits", "visited", "final", "heads", "sums", "patient_ns", "head", "statuses", "spoiled", "gathered")
+    __slots__ = ("round", "serial", "open", "early", "jobs", "held", "sent", "features", "fetches", "own", "abstains", "visits", "visited", "final", "heads", "sums", "head", "statuses", "spoiled", "gathered")
     class OpenEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -330,7 +330,6 @@ class SatelliteState(_message.Message):
     JOBS_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
     SENT_FIELD_NUMBER: _ClassVar[int]
-    BEGUN_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     FETCHES_FIELD_NUMBER: _ClassVar[int]
     OWN_FIELD_NUMBER: _ClassVar[int]
@@ -340,7 +339,6 @@ class SatelliteState(_message.Message):
     FINAL_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     SUMS_FIELD_NUMBER: _ClassVar[int]
-    PATIENT_NS_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     SPOILED_FIELD_NUMBER: _ClassVar[int]
@@ -352,7 +350,6 @@ class SatelliteState(_message.Message):
     jobs: _containers.RepeatedScalarFieldContainer[str]
     held: _containers.MessageMap[str, Chunks]
     sent: _containers.MessageMap[str, Told]
-    begun: bool
     features: Chunks
     fetches: _containers.MessageMap[str, Fetch]
     own: _containers.ScalarMap[int, str]
@@ -362,12 +359,11 @@ class SatelliteState(_message.Message):
     final: _containers.MessageMap[int, Labelled]
     heads: _containers.MessageMap[str, Labelled]
     sums: _containers.MessageMap[int, Known]
-    patient_ns: int
     head: str
     statuses: _containers.MessageMap[str, Status]
     spoiled: bool
     gathered: bool
-    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., open: _Optional[_Mapping[str, About]] = ..., early: _Optional[_Iterable[_Union[Early, _Mapping]]] = ..., jobs: _Optional[_Iterable[str]] = ..., held: _Optional[_Mapping[str, Chunks]] = ..., sent: _Optional[_Mapping[str, Told]] = ..., begun: _Optional[bool] = ..., features: _Optional[_Union[Chunks, _Mapping]] = ..., fetches: _Optional[_Mapping[str, Fetch]] = ..., own: _Optional[_Mapping[int, str]] = ..., abstains: _Optional[bool] = ..., visits: _Optional[_Mapping[str, Labelled]] = ..., visited: _Optional[_Iterable[str]] = ..., final: _Optional[_Mapping[int, Labelled]] = ..., heads: _Optional[_Mapping[str, Labelled]] = ..., sums: _Optional[_Mapping[int, Known]] = ..., patient_ns: _Optional[int] = ..., head: _Optional[str] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., spoiled: _Optional[bool] = ..., gathered: _Optional[bool] = ...) -> None: ...
+    def __init__(self, round: _Optional[_Union[Round, _Mapping]] = ..., serial: _Optional[int] = ..., open: _Optional[_Mapping[str, About]] = ..., early: _Optional[_Iterable[_Union[Early, _Mapping]]] = ..., jobs: _Optional[_Iterable[str]] = ..., held: _Optional[_Mapping[str, Chunks]] = ..., sent: _Optional[_Mapping[str, Told]] = ..., features: _Optional[_Union[Chunks, _Mapping]] = ..., fetches: _Optional[_Mapping[str, Fetch]] = ..., own: _Optional[_Mapping[int, str]] = ..., abstains: _Optional[bool] = ..., visits: _Optional[_Mapping[str, Labelled]] = ..., visited: _Optional[_Iterable[str]] = ..., final: _Optional[_Mapping[int, Labelled]] = ..., heads: _Optional[_Mapping[str, Labelled]] = ..., sums: _Optional[_Mapping[int, Known]] = ..., head: _Optional[str] = ..., statuses: _Optional[_Mapping[str, Status]] = ..., spoiled: _Optional[bool] = ..., gathered: _Optional[bool] = ...) -> None: ...
 
 class Told(_message.Message):
     __slots__ = ("chunks",)
