@@ -15,7 +15,7 @@ from orbitrain.transport.objects import CHUNK_BYTES_MIN, Pace
 from orbitrain.transport.rpc import Flows, LinkClient, LinkDown, LinkServer, PeerRefused
 from orbitrain.transport.store import BlobStore
 from orbitrain.v1 import link_pb2
-from tests.unit.transport.test_link_service import Receiver
+from tests.unit.transport.links import Receiver
 
 SIZE = 24 * CHUNK_BYTES_MIN + 1000
 DATA = os.urandom(SIZE)
