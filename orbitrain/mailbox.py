@@ -131,19 +131,24 @@ class Outbox:
 
     # -------------------------------------------------------------------------------- in the air
 
-    def heads(self, destination: str) -> list[Letter]:
-        """The first letter of each mailbox towards `destination`, by lane, then role.
+    def heads(self, destination: str, landing: Identity | None = None) -> list[Letter]:
+        """The first letter of each mailbox towards `destination`, by lane, then role; beyond the one that is
+        `landing`, if it is that.
 
         None for a mailbox whose first letter this side ends next.
         """
-        queues = self._queues.get(destination, {})
-        first = [self._letters[queue[0]] for queue in queues.values() if queue]
+        queues = self._queues.get(destination, {}).values()
+        beyond = [queue[1:] if queue[:1] == [landing] else queue for queue in queues]
+        first = [self._letters[queue[0]] for queue in beyond if queue]
         ready = [letter for letter in first if self._is_ready(letter)]
         return sorted(ready, key=lambda letter: (letter.lane, letter.role))
 
-    def queue(self, mailbox: tuple[str, str, int]) -> Iterator[Letter]:
-        """The letters of a mailbox in their order, up to one that this side ends next."""
+    def queue(self, mailbox: tuple[str, str, int], landing: Identity | None = None) -> Iterator[Letter]:
+        """The letters of a mailbox in their order, up to one that this side ends next; not one that is
+        `landing`."""
         for identity in self._queues.get(mailbox[0], {}).get(mailbox, []):
+            if identity == landing:
+                continue
             letter = self._letters[identity]
             if not self._is_ready(letter):
                 return

@@ -40,9 +40,12 @@ def written(letter: Letter, core: Core, due_ns: int) -> wire.Letter:
 
 
 def parcel(letters: Sequence[Letter], core: Core) -> Parcel:
-    """What the objects of letters are offered for, which are the first of a mailbox, in order."""
+    """What the objects of letters are offered for, which are of one mailbox, in order.
+
+    One before them that is still landing needs its own.
+    """
     last, expires_at_ns = letters[-1], max(letter.expires_at_ns for letter in letters)
-    oldest = letters[0].sequence
+    oldest = next(core.outbox.queue(last.mailbox), letters[0]).sequence
     return Parcel(core.incarnation, last.role, last.lane, last.sequence, expires_at_ns, oldest)
 
 

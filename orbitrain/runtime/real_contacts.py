@@ -23,8 +23,9 @@ from orbitrain.runtime.clock_watch import ClockWatch
 from orbitrain.runtime.contacts import Times
 from orbitrain.runtime.letters import RETRY_S
 from orbitrain.runtime.outlook import Outlook, RealLinks
+from orbitrain.runtime.peer import Peer
 from orbitrain.runtime.pulse import Pulse
-from orbitrain.runtime.transfers import PING_BYTES, REFUSED_S, Peer, Transfers
+from orbitrain.runtime.transfers import PING_BYTES, REFUSED_S, Transfers
 from orbitrain.step import Arrival
 from orbitrain.transport.rpc import Flows, LinkClient, LinkDown, PeerRefused, answers
 from orbitrain.v1 import link_pb2 as wire
@@ -216,9 +217,7 @@ class RealContacts:
         try:
             await self._ping_on(here)
         finally:
-            if here.air is not None:
-                here.air.cancel()
-                await asyncio.gather(here.air, return_exceptions=True)
+            await here.cut()
             del self._peers[peer]
             if here.met:
                 self._met_ns[peer] = self._outlook.now_ns()
@@ -264,11 +263,11 @@ class RealContacts:
                     here.proved_ns = sent_ns  # it waited behind what it is to prove possible
                     continue
                 over = self._outlook.announced(here.name) is None and here.announced is not None
-                if pulse.is_lost(wall_s(), self._transfers.queue_s(here), over=over):
+                if pulse.is_lost(wall_s(), self._transfers.allowance.queue_s(here), over=over):
                     return
                 await here.renew_pings(driver.core.node)
                 continue
-            if pulse.is_stale(wall_s(), self._transfers.queue_s(here)):
+            if pulse.is_stale(wall_s(), self._transfers.allowance.queue_s(here)):
                 await self._transfers.renew(here)
             pulse.answered(wall_s(), here.heard_bytes)
             here.proved_ns = sent_ns

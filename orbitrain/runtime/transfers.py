@@ -9,6 +9,9 @@ within the contact go first, by lane; then what is left of the contact is filled
 cannot, and the next contact goes on from there. Whoever ought to go first gets the link at the border of a
 chunk.
 
+Once all bytes of a letter have gone it is handed over, and the next one has the link: an answer takes a round
+trip, and longer behind what comes from the peer, for which the link would lie idle.
+
 Small letters that follow one another in a mailbox go together, at most a chunk's bytes at once: one offer,
 puts side by side, one call that hands them over. A link's round trips are not paid for each.
 """
@@ -18,19 +21,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from orbitrain.contacts.plan import Window
-from orbitrain.flights import is_begun, reconsidered_ns
-from orbitrain.machine import NEVER_NS, Digest, Severity
-from orbitrain.mailbox import (
-    Identity,
-    Letter,
-    Outcome,
-)
+from orbitrain.machine import Digest, Severity
+from orbitrain.mailbox import Letter, Outcome
+from orbitrain.runtime.allowance import Allowance
 from orbitrain.runtime.clock import wall_s
 from orbitrain.runtime.letters import (
     DAMAGED,
@@ -43,13 +39,10 @@ from orbitrain.runtime.letters import (
     written,
 )
 from orbitrain.runtime.outlook import Outlook
-from orbitrain.transport.objects import Meter, Pace, Range
+from orbitrain.runtime.peer import Landing, Peer
+from orbitrain.runtime.turns import Turns
+from orbitrain.transport.objects import CHUNK_BYTES_MIN, Pace, Range
 from orbitrain.transport.rpc import (
-    LETTERS_BYTES_MAX,
-    LETTERS_MAX,
-    OBJECTS_MAX,
-    Flows,
-    LinkClient,
     LinkDown,
     PeerRefused,
     Room,
@@ -62,89 +55,20 @@ if TYPE_CHECKING:
 PING_BYTES: Final = 2_000
 """Both ways, with what a new connection says before: bounds what a slow link takes for it."""
 
-TRANSFER_FACTOR: Final = 3.0
-TRANSFER_S: Final = 10.0
-"""A call is given up after this many times what the plan's lowest rate takes, and wall seconds more for the
-receiver's disk. A link that goes down is noticed by pings, long before."""
-
-HOST_S: Final = 0.02
-"""Wall seconds that the hosts add to a round trip of the link: two event loops under load."""
-
-QUEUE_FACTOR: Final = 1.5
-"""Of what a link's queue takes by the rate: it may have been measured or planned too high."""
-
-UNKNOWN_BPS: Final = 256_000
-"""Taken for the rate of a link that nobody has planned nor measured: its chunks are the smallest."""
-
-TAIL_BYTES: Final = 16 * 1024
-"""Towards the end of a contact chunks are cut shorter, so that little is lost with it, but not below this."""
-
 PUTS_MAX: Final = 8
 """Objects of letters that go together that are under way at once: their round trips do not add up, and a
 receiver syncs them side by side."""
 
-LETTER_NAMES_BYTES: Final = 1024
-"""Of a letter on the wire beside its body and objects, at most: names have 128 characters at most."""
-
-OBJECT_NAME_BYTES: Final = 80
-"""Of an object's name on the wire."""
+HEAD_START_BYTES: Final = 2 * CHUNK_BYTES_MIN
+"""Of an object that its receiver cannot have, until the answer to its offer has come: what a link of some
+Mbit/s carries in that time, and little if it was there after all."""
 
 REFUSED_S: Final = 2.0
 """Wall seconds until a peer that refused is asked again."""
 
 
-@dataclass(slots=True)
-class Peer:
-    """A peer that answers."""
-
-    name: str
-    address: str
-    pings: LinkClient
-    """Pings have a connection of their own: they do not wait behind a model."""
-    client: Flows
-    incarnation: str
-    announced: Window | None
-    """The last window of the believed plan that it was in."""
-    due_ns: int
-    """When the machines are told."""
-    proved_ns: int
-    """When the last ping was sent that was answered."""
-    meter: Meter = field(default_factory=Meter)
-    met: bool = False
-    """The machines have been told."""
-    air: asyncio.Task[None] | None = None
-    unfit: dict[Identity, Mapping[Digest, int]] = field(default_factory=dict)
-    """Letters that do not fit the contact any more, with the bytes that the peer lacks for them."""
-    again_ns: int = NEVER_NS
-    """When to look again at those."""
-    closed_bytes: int = 0
-    counted: int = 0
-    """Bytes of its clients that are in the journal already."""
-
-    def fresh_bytes(self) -> int:
-        moved = self.closed_bytes + sum(self.pings.bytes_moved) + sum(self.client.bytes_moved)
-        fresh, self.counted = moved - self.counted, moved
-        return fresh
-
-    @property
-    def heard_bytes(self) -> int:
-        """Bytes that transfers have heard from it."""
-        return self.client.bytes_moved[1]
-
-    async def renew_pings(self, node: str) -> None:
-        """Another connection for pings: no back-off is carried over, and no packet waits to be repeated."""
-        old, self.pings = self.pings, LinkClient(self.address, node)
-        self.closed_bytes += sum(old.bytes_moved)
-        await old.close()
-
-    async def renew_client(self, node: str) -> None:
-        old, self.client = self.client, Flows(self.address, node, self.client.count)
-        self.closed_bytes += sum(old.bytes_moved)
-        await old.close()
-
-    async def close(self) -> None:
-        await self.pings.close()
-        await self.client.close()
+Offer: TypeAlias = asyncio.Task[dict[Digest, list[Range]]]
+"""What a peer lacks, once it has said so."""
 
 
 class Transfers:
@@ -156,7 +80,8 @@ class Transfers:
         """`handling_ns` is the declared time to take in a message; `reborn` hears which store a peer has."""
         self._driver = driver
         self._outlook = outlook
-        self._handling_ns = handling_ns
+        self.allowance = Allowance(outlook, driver.clock, handling_ns)
+        self._turns = Turns(driver, outlook, self.allowance)
         self._reborn = reborn
 
     def pump(self, here: Peer) -> None:
@@ -168,131 +93,32 @@ class Transfers:
             return  # by the plan it has just ended: a ping will tell
         if driver.committing:
             return  # what the step has posted and ended is not on disk yet; it pumps once it is
-        chosen = self._next(here)
+        chosen = self._turns.next(here)
         if chosen is not None:
             letter, ahead = chosen
-            letters = [letter] if ahead else self._together(here, letter)
+            letters = [letter] if ahead else self._turns.together(here, letter)
             here.air = driver.spawn(self._fly(here, letters, ahead))
-
-    def _next(self, here: Peer) -> tuple[Letter, bool] | None:
-        """The letter that is to have the link, and whether only its objects go, ahead of it."""
-        heads = self._driver.core.outbox.heads(here.name)
-        for letter in heads:
-            lacking = here.unfit.get(letter.identity)
-            if lacking is None or self._fits(here, letter, lacking):
-                return letter, False
-        for letter in heads:
-            if any(here.unfit[letter.identity].values()) and self._room_bytes(here, 0):
-                return letter, True
-        return None
-
-    def _is_begun(self, here: Peer, own_bytes: int, lacking_bytes: int) -> bool:
-        """Whether letters of so many bytes can be answered in time, with what is lacking of their objects."""
-        believed, now_ns = self._outlook.contact(here.name), self._outlook.now_ns()
-        # Letters whose objects are there cost nothing if the contact ends sooner than this clock says.
-        spare_ns = self._outlook.real.clock_error_ns if lacking_bytes else 0
-        return is_begun(believed, now_ns, own_bytes + lacking_bytes, self._handling_ns, spare_ns)
-
-    def _fits(self, here: Peer, letter: Letter, lacking: Mapping[Digest, int]) -> bool:
-        """Whether a letter can be answered in time; if not, it is written down, and when to look again."""
-        if self._is_begun(here, letter_bytes(letter), sum(lacking.values())):
-            return True
-        believed = self._outlook.contact(here.name)
-        here.unfit[letter.identity] = lacking
-        again_ns = reconsidered_ns(believed, NEVER_NS)
-        if again_ns is not None:
-            here.again_ns = again_ns
-            self._driver.wake()
-        return False
-
-    def _together(self, here: Peer, head: Letter) -> list[Letter]:
-        """The head of a mailbox, and those after it that go with it: all small, and in time."""
-        chunk_bytes = min(self.pace(here).chunk_bytes, self._room_bytes(here, 0))
-        now_ns, together = self._outlook.now_ns(), list[Letter]()
-        lacking, own_bytes, wire_bytes = dict[Digest, int](), 0, 0
-        for letter in self._driver.core.outbox.queue(head.mailbox):
-            objects = {digest: self._lacking(here, digest, size) for digest, size in letter.objects}
-            lacking |= objects
-            own_bytes += letter_bytes(letter)
-            wire_bytes += LETTER_NAMES_BYTES + len(letter.body) + OBJECT_NAME_BYTES * len(letter.objects)
-            if (
-                len(together) >= LETTERS_MAX
-                or is_settled_only(letter, now_ns)
-                or own_bytes + sum(lacking.values()) > chunk_bytes
-                or wire_bytes > LETTERS_BYTES_MAX
-                or sum(len(each.objects) for each in together) + len(letter.objects) > OBJECTS_MAX
-                or not self._is_begun(here, own_bytes, sum(lacking.values()))
-            ):
-                break
-            together.append(letter)
-        return together or [head]
-
-    def _lacking(self, here: Peer, digest: Digest, size: int) -> int:
-        """Bytes of an object that a peer lacks, as far as is known."""
-        return self._driver.lacking.get((here.name, digest), size)
-
-    def _standing(self, letters: list[Letter]) -> list[Letter]:
-        """Those that are still the first of their mailbox, up to one that has been withdrawn or has ended."""
-        found = zip(letters, self._driver.core.outbox.queue(letters[0].mailbox), strict=False)
-        return [letter for letter, _ in takewhile(lambda both: both[0] == both[1], found)]
-
-    def _rate_bps(self, here: Peer) -> float | None:
-        """Of this link as it is now: as planned, or without a plan as measured, once it was."""
-        if not self._outlook.real.planned:
-            return here.meter.rate_bps
-        believed = self._outlook.contact(here.name)
-        if believed is None:
-            return self._outlook.road(here.name).rate_bps
-        return believed.rate_bps_at(self._outlook.now_ns())
-
-    def pace(self, here: Peer) -> Pace:
-        """How objects are cut for this link as it is now."""
-        host_s = HOST_S * self._driver.clock.rate
-        if not self._outlook.real.planned:
-            trip_s = self._outlook.expected_trip_s(here.name, 0) * self._driver.clock.rate
-            return Pace.of(self._rate_bps(here) or UNKNOWN_BPS, trip_s + host_s)
-        rate_bps = self._rate_bps(here)
-        assert rate_bps is not None
-        return Pace.of(rate_bps, 2 * self._outlook.road(here.name).delay_s + host_s)
-
-    def queue_s(self, here: Peer) -> float:
-        """Wall seconds for which an answer may wait behind a transfer, ours or the peer's.
-
-        TCP puts all that it is given on the link at first, and a slow one takes that long for it.
-        """
-        rate_bps = self._rate_bps(here) or self._outlook.road(here.name).rate_bps
-        return QUEUE_FACTOR * 8 * self.pace(here).window_bytes / rate_bps / self._driver.clock.rate
 
     async def renew(self, here: Peer) -> None:
         """Take a fresh connection for transfers: what is under way is cut, and goes on over that."""
-        if here.air is None:
+        if here.air is None and here.landing is None:
             await here.renew_client(self._driver.core.node)
         else:
             await here.client.close()
 
-    def _room_bytes(self, here: Peer, in_air_bytes: int) -> int:
-        """How large the next chunk may be so that it arrives before the contact ends; 0 for none."""
-        chunk_bytes = here.client.pace.chunk_bytes
-        believed = self._outlook.contact(here.name)
-        if believed is None:
-            return chunk_bytes
-        now_ns = self._outlook.now_ns()
-        until_ns = believed.end_ns - believed.delay_ns_at(now_ns)
-        left_bytes = believed.volume_bytes(now_ns, until_ns) - in_air_bytes
-        return 0 if left_bytes < TAIL_BYTES else min(chunk_bytes, max(left_bytes // 2, TAIL_BYTES))
-
-    def _next_chunk(self, here: Peer, letter: Letter, in_air_bytes: int, *, ahead: bool = False) -> int:
+    def _next_chunk(self, here: Peer, letter: Letter, *, ahead: bool = False) -> int:
         """The bytes that objects of a letter are given now: none once another ought to have the link."""
+        in_air_bytes = here.client.in_air_bytes
         here.meter.heard(wall_s(), here.client.object_bytes - in_air_bytes)
-        here.client.pace = self.pace(here)
-        if letter not in self._driver.core.outbox.heads(here.name):
+        here.client.pace = self.allowance.pace(here)
+        if letter not in self._turns.heads(here):
             return 0  # withdrawn, superseded or expired meanwhile
-        chosen = self._next(here)
+        chosen = self._turns.next(here)
         if chosen is not None and chosen[0].identity != letter.identity:
             first, first_ahead = chosen
             if first.lane < letter.lane or (ahead and not first_ahead):
                 return 0
-        return self._room_bytes(here, in_air_bytes)
+        return self.allowance.room_bytes(here, in_air_bytes)
 
     def _room(self, here: Peer, letter: Letter, digest: Digest, *, ahead: bool) -> Room:
         """The chunks of an object that goes alone."""
@@ -301,10 +127,36 @@ class Transfers:
 
         def room(in_air_bytes: int) -> int:
             arrived_bytes = client.object_bytes - before_bytes - in_air_bytes
-            driver.lacking[here.name, digest] = lacking_bytes - arrived_bytes
-            return self._next_chunk(here, letter, in_air_bytes, ahead=ahead)
+            driver.lacking[here.name, digest] = max(0, lacking_bytes - arrived_bytes)
+            return self._next_chunk(here, letter, ahead=ahead)
 
         return room
+
+    def _started(
+        self, here: Peer, letter: Letter, offer: Offer, missing: Mapping[Digest, list[Range]], room: Room
+    ) -> Room:
+        """As `room`, with a head start until the offer is answered; nothing more where it is not as expected.
+
+        What follows on a head start is of one chunk with it: nobody goes between.
+        """
+        whole = False
+
+        def started(in_air_bytes: int) -> int:
+            nonlocal whole
+            if not offer.done():
+                others_bytes = here.client.in_air_bytes - in_air_bytes
+                here.client.pace = Pace(CHUNK_BYTES_MIN, HEAD_START_BYTES + others_bytes)
+                return CHUNK_BYTES_MIN
+            if offer.cancelled() or offer.exception() is not None or offer.result() != missing:
+                return 0
+            if whole:
+                return room(in_air_bytes)
+            whole = True
+            here.client.pace = self.allowance.pace(here)
+            stands = letter in self._turns.heads(here)
+            return self.allowance.room_bytes(here, here.client.in_air_bytes) if stands else 0
+
+        return started
 
     @contextlib.asynccontextmanager
     async def _flight(self, here: Peer, letter: Letter) -> AsyncIterator[None]:
@@ -339,11 +191,13 @@ class Transfers:
             here.air = None
         self.pump(here)
 
-    def _patience_s(self, here: Peer, nbytes: int) -> float:
-        """Wall seconds after which a call that moves so many bytes is given up."""
-        return TRANSFER_S + TRANSFER_FACTOR * self._outlook.trip_wall_s(here.name, nbytes)
-
     async def _move(self, here: Peer, letters: list[Letter], ahead: bool) -> None:
+        if len(letters) == 1 and not ahead and self._turns.is_news(here, letters[0]):
+            if await self._move_news(here, letters[0]):
+                return
+            letters = self._turns.standing(letters, here.landing_letter)
+            if not letters:
+                return
         try:
             lacking = await self._offer(here, letters)
         except PeerRefused:
@@ -351,14 +205,85 @@ class Transfers:
                 raise
             letters = letters[:1]  # what is refused may be of another one
             lacking = await self._offer(here, letters)
-        letters = self._standing(letters)
+        letters = self._turns.standing(letters, here.landing_letter)
         if not letters:
             return  # withdrawn or expired meanwhile: this side has ended it
-        if len(letters) > 1:
-            letters = await self._put_together(here, letters, lacking)
-        elif not await self._put_one(here, letters[0], lacking, ahead):
+        if len(letters) == 1:
+            await self._move_one(here, letters[0], lacking, ahead)
             return
-        await self._hand(here, self._standing(letters) if letters else [])
+        letters = await self._put_together(here, letters, lacking)
+        await self._landed(here)
+        await self._hand(here, self._turns.standing(letters))
+
+    async def _move_news(self, here: Peer, letter: Letter) -> bool:
+        """Send a letter's objects while the peer is asked what it lacks of them; whether it lacked all."""
+        news = {digest: [(0, size)] for digest, size in letter.objects}
+        offer = asyncio.create_task(self._offer(here, [letter]))
+        try:
+            await self._move_one(here, letter, news, False, offer)
+            return await offer == news
+        finally:
+            await _ended(offer)
+
+    async def _landed(self, here: Peer) -> None:
+        """Wait for the letter that is landing: letters are handed over one after another."""
+        if here.landing is not None:
+            await asyncio.wait({here.landing.flight})
+
+    async def _move_one(
+        self,
+        here: Peer,
+        letter: Letter,
+        missing: Mapping[Digest, list[Range]],
+        ahead: bool,
+        offer: Offer | None = None,
+    ) -> None:
+        """Send a letter's objects and hand it over. Once they have gone, that is a flight of its own.
+
+        `offer` is under way, and expected to be answered with what is `missing`.
+        """
+        gone = asyncio.Event()
+        put = asyncio.create_task(self._put_one(here, letter, missing, ahead, gone.set, offer))
+        put.add_done_callback(lambda _: gone.set())
+        try:
+            await gone.wait()
+            if offer is not None:
+                await asyncio.wait({offer})
+            if not put.done() and not ahead:
+                await self._landed(here)
+            if not put.done() and not ahead and self._turns.lands(here, letter):
+                here.landing = Landing(letter.identity, self._driver.spawn(self._land(here, letter, put)))
+                return
+            whole = await put
+        finally:
+            if here.landing is None or here.landing.letter != letter.identity:
+                await _ended(put)
+        if whole:
+            await self._landed(here)
+            await self._hand(here, self._turns.standing([letter]))
+
+    async def _land(self, here: Peer, letter: Letter, put: asyncio.Task[bool]) -> None:
+        """Hand a letter over while the last bytes of its objects are on their way."""
+        hand = asyncio.create_task(self._hand(here, [letter]))
+        try:
+            async with self._flight(here, letter):
+                try:
+                    whole = await put
+                except KeyError:
+                    with contextlib.suppress(PeerRefused, LinkDown):
+                        await hand  # another may have brought what is lost here
+                        return
+                    raise
+                with contextlib.suppress(PeerRefused):
+                    await hand
+                    return
+                if whole:  # it has come before the last of its objects after all
+                    await self._hand(here, self._turns.standing([letter]))
+        finally:
+            await _ended(put)
+            await _ended(hand)
+            here.landing = None
+        self.pump(here)
 
     async def _offer(self, here: Peer, letters: Sequence[Letter]) -> dict[Digest, list[Range]]:
         """What the peer lacks of the objects of letters."""
@@ -371,38 +296,58 @@ class Transfers:
         }
         if not objects:
             return {}
-        offer_s = self._patience_s(here, PING_BYTES + 128 * len(objects))
+        offer_s = self.allowance.patience_s(here, PING_BYTES + 128 * len(objects))
         missing = await here.client.missing(objects.items(), offer_s, parcel(letters, driver.core))
         for digest in objects:
             driver.lacking[here.name, digest] = _bytes(missing.get(digest, []))
         return missing
 
     async def _put_one(
-        self, here: Peer, letter: Letter, missing: Mapping[Digest, list[Range]], ahead: bool
+        self,
+        here: Peer,
+        letter: Letter,
+        missing: Mapping[Digest, list[Range]],
+        ahead: bool,
+        sent: Callable[[], object],
+        offer: Offer | None,
     ) -> bool:
-        """Send what is missing of a letter's objects, one after another. Whether all are there."""
+        """Send what is missing of a letter's objects, one after another. Whether all are there.
+
+        `sent` is called when the last of them has gone.
+        """
         lacking = {digest: _bytes(gaps) for digest, gaps in missing.items()}
         if ahead:
             here.unfit[letter.identity] = lacking
-        elif not self._fits(here, letter, lacking):
+        elif not self._turns.fits(here, letter, lacking):
             return False
         else:
             here.unfit.pop(letter.identity, None)
-        here.client.pace = self.pace(here)
+        here.client.pace = self.allowance.pace(here)
         for digest, nbytes in letter.objects:
             if digest in lacking:
                 room = self._room(here, letter, digest, ahead=ahead)
-                if not await self._put(here, digest, nbytes, missing[digest], room):
-                    return False  # another goes first, or the contact is full
+                if offer is not None:
+                    room = self._started(here, letter, offer, missing, room)
                 lacking.pop(digest)
+                last = (lambda: None) if lacking else sent
+                if not await self._put(here, digest, nbytes, missing[digest], room, last):
+                    return False  # another goes first, or the contact is full
         return True
 
-    async def _put(self, here: Peer, digest: Digest, nbytes: int, gaps: list[Range], room: Room) -> bool:
+    async def _put(
+        self,
+        here: Peer,
+        digest: Digest,
+        nbytes: int,
+        gaps: list[Range],
+        room: Room,
+        sent: Callable[[], object] = lambda: None,
+    ) -> bool:
         """Send what is missing of an object; whether it is whole there. Raises KeyError if it is lost."""
         driver, path = self._driver, self._driver.blobs.path(digest)
-        patience_s = self._patience_s(here, here.client.pace.window_bytes)
+        patience_s = self.allowance.patience_s(here, here.client.pace.window_bytes)
         try:
-            if not await here.client.put(digest, nbytes, path, patience_s, gaps, room):
+            if not await here.client.put(digest, nbytes, path, patience_s, gaps, room, sent):
                 return False
         except PeerRefused as error:
             if error.code == DAMAGED and not await driver.examine(digest):
@@ -425,13 +370,16 @@ class Transfers:
         """
         sizes = {digest: size for letter in letters for digest, size in letter.objects if digest in missing}
         unsent, failed = set(sizes), dict[Digest, Exception]()
-        here.client.pace = self.pace(here)
-        room, waiting = self._room_together(here, letters[0]), iter(sizes.items())
+        here.client.pace = self.allowance.pace(here)
+        waiting = iter(sizes.items())
+
+        def room(in_air_bytes: int) -> int:
+            return self._next_chunk(here, letters[0])
 
         async def some() -> None:
             for digest, nbytes in waiting:
                 try:
-                    if not await self._put(here, digest, nbytes, missing[digest], partial(room, digest)):
+                    if not await self._put(here, digest, nbytes, missing[digest], room):
                         return  # another goes first, or the contact is full
                     unsent.discard(digest)
                 except (LinkDown, PeerRefused, KeyError) as error:
@@ -448,28 +396,19 @@ class Transfers:
                 raise error
         return whole
 
-    def _room_together(self, here: Peer, head: Letter) -> Callable[[Digest, int], int]:
-        """The chunks of objects that are under way side by side: what all have in the air counts."""
-        in_air = dict[Digest, int]()
-
-        def room(digest: Digest, in_air_bytes: int) -> int:
-            in_air[digest] = in_air_bytes
-            return self._next_chunk(here, head, sum(in_air.values()))
-
-        return room
-
     async def _hand(self, here: Peer, letters: list[Letter]) -> None:
         """Hand over letters whose objects are there, as many as are answered in time, and end those that the
         receiver tells of."""
         driver = self._driver
-        while len(letters) > 1 and not self._is_begun(here, sum(map(letter_bytes, letters)), 0):
+        while len(letters) > 1 and not self.allowance.is_begun(here, sum(map(letter_bytes, letters)), 0):
             letters.pop()
-        if not letters or not self._fits(here, letters[0], {}):
+        if not letters or not self._turns.fits(here, letters[0], {}):
             return
         for letter in letters:
             here.unfit.pop(letter.identity, None)
             driver.core.outbox.attempted(letter.identity)
-        timeout_s, now_ns = self._patience_s(here, sum(map(letter_bytes, letters))), self._outlook.now_ns()
+        nbytes = sum(map(letter_bytes, letters)) + here.client.in_air_bytes
+        timeout_s, now_ns = self.allowance.patience_s(here, nbytes), self._outlook.now_ns()
         wires = [written(letter, driver.core, now_ns) for letter in letters]
         receipts = list[wire.Receipt]()
         if len(wires) > 1:
@@ -491,6 +430,12 @@ class Transfers:
         link_class = self._outlook.road(here.name).link_class
         fields = {"to": here.name, "class": link_class, "bytes": here.fresh_bytes()}
         driver.take(ended(letter, driver.core, outcome, receipt.reason[:500], self._outlook.now_ns(), fields))
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Cancel a task, if it still runs; what it raised is of no use any more."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _bytes(ranges: Iterable[Range]) -> int:

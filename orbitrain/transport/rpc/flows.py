@@ -55,6 +55,11 @@ class Flows:
         """Bytes of objects sent so far, repeats included."""
         return self._past_object_bytes + sum(client.object_bytes for client in self._clients)
 
+    @property
+    def in_air_bytes(self) -> int:
+        """Bytes of objects sent of which no answer has told yet."""
+        return sum(client.in_air_bytes for client in self._clients)
+
     async def missing(
         self,
         objects: Iterable[tuple[Digest, int]],
@@ -80,8 +85,10 @@ class Flows:
         patience_s: float,
         ranges: Sequence[Range] | None = None,
         room: Room | None = None,
+        sent: Callable[[], object] = lambda: None,
     ) -> bool:
-        """See `LinkClient.put`; `room` is told of the bytes that all connections have in the air.
+        """See `LinkClient.put`; `room` is told of the bytes that all connections have in the air, and `sent`
+        called where one connection has all.
 
         Once it has answered 0, none sends more. What one connection raises ends the others, after they have
         heard what became of what they had in the air.
@@ -91,7 +98,7 @@ class Flows:
         stripes = Stripes(wanted, pace)
         shares = [stripe for _ in range(flows) if (stripe := stripes.open()) is not None]
         if len(shares) < 2:
-            return await self._clients[0].put(digest, size, path, patience_s, wanted, room)
+            return await self._clients[0].put(digest, size, path, patience_s, wanted, room, sent)
         while len(self._clients) < len(shares):
             self._clients.append(LinkClient(self.address, self.source))
         put = partial(_put, digest=digest, size=size, path=path, patience_s=patience_s)

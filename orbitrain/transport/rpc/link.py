@@ -18,6 +18,7 @@ import grpc.aio
 from orbitrain.machine import Digest
 from orbitrain.transport.expected import Expected
 from orbitrain.transport.objects import Range, RangeSet
+from orbitrain.transport.rpc.arrivals import Arrivals
 from orbitrain.transport.rpc.channel import Refusal, Rejection, Server, one_line
 from orbitrain.transport.rpc.custody import LETTERS_BYTES_MAX, LETTERS_MAX, compressed
 from orbitrain.transport.rpc.intake import Inbound, Intake
@@ -84,6 +85,7 @@ class _Servicer(link_pb2_grpc.LinkServicer):
         self._handler = handler
         self._peers = frozenset(peers)
         self._resting: set[asyncio.Task[None]] = set()
+        self._arrivals = Arrivals()
 
     # ------------------------------------------------------------------------------------- calls
 
@@ -111,6 +113,7 @@ class _Servicer(link_pb2_grpc.LinkServicer):
             )
             digests = [digest for digest, _ in names]
             await asyncio.to_thread(self._blobs.expect, letter, digests, request.oldest)
+            self._arrivals.changed()
             reply = link_pb2.OfferReply()
             for digest, size in names:
                 if self._holds(digest, size, source):
@@ -161,11 +164,12 @@ class _Servicer(link_pb2_grpc.LinkServicer):
                 await context.write(link_pb2.Progress(whole=True))
                 await stream.drain()
                 return
-            if not self._blobs.is_expected(source, digest):
+            if not await self._arrivals.soon(lambda: self._blobs.is_expected(source, digest)):
                 raise Rejection(
                     grpc.StatusCode.FAILED_PRECONDITION, f"object {digest[:12]} was not offered", source
                 )
-            await self._receive(first, stream, context)
+            with self._arrivals.bringing(source, digest):
+                await self._receive(first, stream, context)
         await stream.drain()
 
     async def _receive(self, first: link_pb2.Chunk, stream: Inbound, context: Any) -> None:
@@ -189,6 +193,7 @@ class _Servicer(link_pb2_grpc.LinkServicer):
         source = letter.source
         async with self._refusals(context, source):
             self._admit(source)
+            await self._arrived(source, [letter])
             self._check(letter)
             receipt = await self._handler.deliver(letter)
             await asyncio.to_thread(self._blobs.settled, source, letter.role, letter.lane, letter.sequence)
@@ -200,12 +205,28 @@ class _Servicer(link_pb2_grpc.LinkServicer):
         async with self._refusals(context, source):
             self._admit(source)
             self._check_together(letters)
+            await self._arrived(source, letters)
             for letter in letters:
                 self._check(letter)
             receipts = await self._handler.hand(letters)
             last = letters[len(receipts) - 1]
             await asyncio.to_thread(self._blobs.settled, source, last.role, last.lane, last.sequence)
             return compressed([letter.sequence for letter in letters], receipts)
+
+    async def _arrived(self, source: str, letters: Sequence[link_pb2.Letter]) -> None:
+        """Return once no objects of letters are on their way: a letter may come before the last bytes do.
+
+        Not for letters that nobody needs the objects of, nor for objects that were not offered.
+        """
+        coming = [
+            name.digest
+            for letter in letters
+            if not self._handler.settles(letter)
+            for name in letter.objects[:OBJECTS_MAX]
+            if not self._blobs.has(name.digest) and self._blobs.is_expected(source, name.digest)
+        ]
+        if coming:
+            await self._arrivals.over(source, coming, self._blobs.has)
 
     # ------------------------------------------------------------------------------------ checks
 

@@ -65,7 +65,28 @@ class LinkClient(Client):
         self.object_bytes = 0
         """Bytes of objects sent so far, repeats included."""
         self._stub = link_pb2_grpc.LinkStub(self._channel)
+        self._puts: set[_Put] = set()
+        self._heard = asyncio.Event()
         self._put_stream: Any = self._channel.stream_stream(PUT, None, link_pb2.Progress.FromString)
+
+    @property
+    def in_air_bytes(self) -> int:
+        """Bytes of objects that were sent and of which no answer has told yet."""
+        return sum(put.in_air_bytes for put in self._puts)
+
+    def heard(self) -> None:
+        """An answer came: whoever waits for others to have less in the air looks again."""
+        self._heard.set()
+        self._heard = asyncio.Event()
+
+    async def _has_room(self, nbytes: int, patience_s: float) -> None:
+        """Wait until the window has room for so much beside what others have in the air. Raises LinkDown."""
+        try:
+            async with asyncio.timeout(patience_s):
+                while self._puts and self.in_air_bytes + nbytes > self.pace.window_bytes:
+                    await self._heard.wait()
+        except TimeoutError:
+            raise LinkDown(f"no sign of the peer for {patience_s:.1f} s") from None
 
     async def ping(self, request: link_pb2.PingRequest, timeout_s: float) -> link_pb2.PingReply:
         reply: link_pb2.PingReply = await self._unary(self._stub.Ping, request, timeout_s)
@@ -113,27 +134,32 @@ class LinkClient(Client):
         patience_s: float,
         ranges: Sequence[Range] | Sending | None = None,
         room: Room | None = None,
+        sent: Callable[[], object] = lambda: None,
     ) -> bool:
         """Send an object, or the `ranges` of it that the peer lacks. Whether it has the whole now, verified.
 
-        A `Sending` says itself what goes. `room` is asked before each chunk. Gives up after `patience_s`
-        seconds without a sign of the peer. Raises OSError if the file cannot be read or does not have `size`
-        bytes.
+        A `Sending` says itself what goes. `room` is asked before each chunk; `sent` is called once all has
+        gone, of which the answer is on its way. Gives up after `patience_s` seconds without a sign of the
+        peer. Raises OSError if the file cannot be read or does not have `size` bytes.
         """
         with await asyncio.to_thread(path.open, "rb", 0) as file:
             actual = (await asyncio.to_thread(path.stat)).st_size
             if actual != size:
                 raise OSError(f"{path}: {actual} bytes instead of {size}")
             wanted = [(0, size)] if ranges is None else ranges
-            put = _Put(self, link_pb2.ObjectName(digest=digest, size=size), wanted, room)
+            put = _Put(self, link_pb2.ObjectName(digest=digest, size=size), wanted, room, sent)
             async with self._failures():
+                await self._has_room(min(put.left_bytes, self.pace.chunk_bytes), patience_s)
                 self.traffic.call()
                 call = self._put_stream()
+                self._puts.add(put)
                 try:
                     return await put.run(call, file, patience_s)
                 except TimeoutError:
                     raise LinkDown(f"no sign of the peer for {patience_s:.1f} s") from None
                 finally:
+                    self._puts.remove(put)
+                    self.heard()
                     call.cancel()
 
     async def deliver(self, letter: link_pb2.Letter, timeout_s: float) -> link_pb2.Receipt:
@@ -176,6 +202,7 @@ class _Put:
         name: link_pb2.ObjectName,
         ranges: Sequence[Range] | Sending,
         room: Room | None,
+        sent: Callable[[], object],
     ) -> None:
         self._client = client
         self._name = name
@@ -184,18 +211,30 @@ class _Put:
         self._sending = ranges if isinstance(ranges, Sending) else Sending(ranges, client.pace.window_bytes)
         self._room = room or (lambda in_air: client.pace.chunk_bytes)
         self._most_bytes = self._sending.left_bytes + DAMAGED_MAX * CHUNK_BYTES_MAX
+        self._sent = sent
         self._stopped = False
         self._whole = False
+
+    @property
+    def in_air_bytes(self) -> int:
+        return self._sending.in_air_bytes
+
+    @property
+    def left_bytes(self) -> int:
+        return self._sending.left_bytes
 
     async def run(self, call: Any, file: BinaryIO, patience_s: float) -> bool:
         """Raises TimeoutError when the peer shows no sign, and what gRPC raises."""
         reading = asyncio.ensure_future(call.read())
-        said = False
+        said = told = False
         try:
             if not self._name.size:
                 await self._write(call, b"", 0, patience_s)
             while True:
                 await self._send(call, file, reading, patience_s)
+                if not told and not self._sending.left_bytes:
+                    told = True
+                    self._sent()
                 over = self._stopped or not self._sending.left_bytes
                 if over and not self._sending.sent_bytes and self._name.size:
                     return False  # there was never room: a call without a chunk would be refused
@@ -213,14 +252,18 @@ class _Put:
             reading.cancel()
 
     async def _send(self, call: Any, file: BinaryIO, reading: asyncio.Future[Any], patience_s: float) -> None:
-        """Fill the window, as far as there is room; until the peer says something."""
-        while not self._stopped and not reading.done():
+        """Fill the window, as far as there is room; until the peer says something.
+
+        What other objects have in the air takes its place in it.
+        """
+        while self._sending.left_bytes and not self._stopped and not reading.done():
             chunk_bytes = min(self._room(self._sending.in_air_bytes), CHUNK_BYTES_MAX)
             if chunk_bytes <= 0:
                 self._stopped = True
                 return
             if self._paced:
-                self._sending.window_bytes = self._client.pace.window_bytes
+                others_bytes = self._client.in_air_bytes - self._sending.in_air_bytes
+                self._sending.window_bytes = self._client.pace.window_bytes - others_bytes
             piece = self._sending.next(chunk_bytes)
             if piece is None:
                 return
@@ -246,6 +289,7 @@ class _Put:
     def _hear(self, progress: link_pb2.Progress) -> bool:
         """Whether the object is whole now."""
         self._client.traffic.received(progress)
+        self._client.heard()
         if progress.refused:
             raise PeerRefused(one_line(progress.refused), progress.code[:NAME_CHARACTERS_MAX])
         self._whole = progress.whole

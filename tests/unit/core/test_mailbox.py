@@ -277,3 +277,12 @@ def test_the_end_of_a_window_is_that_of_both_directions() -> None:
     assert believed_end_ns(one_way, "a", "b", 100) == 165
     assert believed_end_ns(one_way, "a", "b", 165) is None
     assert believed_end_ns(links((0, 120), (120, 400)), "a", "b", 10) == 400
+
+
+def test_beyond_a_letter_that_is_landing_the_next_of_its_mailbox_is_the_first() -> None:
+    first, second, other = letter("first", 1), letter("second", 2), letter("other", lane=Lane.BULK)
+    box = outbox(first, second, other)
+    assert [one.key for one in box.heads("far")] == ["first", "other"]
+    assert [one.key for one in box.heads("far", first.identity)] == ["second", "other"]
+    assert [one.key for one in box.heads("far", other.identity)] == ["first"]
+    assert list(box.queue(first.mailbox, first.identity)) == [second]

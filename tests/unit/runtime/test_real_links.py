@@ -10,8 +10,10 @@ import pytest
 from orbitrain.contacts.always import EPOCH, always_in_contact
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.plan import ContactPlan, PlanNode
+from orbitrain.runtime.allowance import QUEUE_FACTOR
 from orbitrain.runtime.outlook import Outlook, RealLinks
-from orbitrain.runtime.transfers import QUEUE_FACTOR, Peer, Transfers
+from orbitrain.runtime.peer import Peer
+from orbitrain.runtime.transfers import Transfers
 from orbitrain.transport.objects import Meter
 
 S = 1_000_000_000
@@ -44,26 +46,28 @@ def peer(meter: Meter | None = None) -> Peer:
 @pytest.mark.parametrize("t_s", [0.0, 20.0, 50.0])
 def test_a_queue_lasts_as_long_as_the_rate_of_its_window_says(t_s: float) -> None:
     _, transfers = at(a_pass(), t_s, RealLinks())
-    window_s = 8 * transfers.pace(peer()).window_bytes / a_pass().contacts[0].rate_bps_at(round(t_s * S))
-    assert transfers.queue_s(peer()) == pytest.approx(QUEUE_FACTOR * window_s)
+    window_s = (
+        8 * transfers.allowance.pace(peer()).window_bytes / a_pass().contacts[0].rate_bps_at(round(t_s * S))
+    )
+    assert transfers.allowance.queue_s(peer()) == pytest.approx(QUEUE_FACTOR * window_s)
 
 
 def test_a_queue_of_a_link_that_nobody_has_measured_is_taken_for_that_of_the_slowest() -> None:
     _, transfers = at(always_in_contact("a", "device", ["b"]), 0.0, RealLinks(planned=False))
-    window_bytes = transfers.pace(peer()).window_bytes
-    assert transfers.queue_s(peer()) == pytest.approx(QUEUE_FACTOR * 8 * window_bytes / 64_000)
+    window_bytes = transfers.allowance.pace(peer()).window_bytes
+    assert transfers.allowance.queue_s(peer()) == pytest.approx(QUEUE_FACTOR * 8 * window_bytes / 64_000)
     meter = Meter()
     meter.heard(0.0, 0)
     meter.heard(2.0, 4_000_000)
-    window_bytes = transfers.pace(peer(meter)).window_bytes
-    assert transfers.queue_s(peer(meter)) == pytest.approx(QUEUE_FACTOR * 8 * window_bytes / 16e6)
+    window_bytes = transfers.allowance.pace(peer(meter)).window_bytes
+    assert transfers.allowance.queue_s(peer(meter)) == pytest.approx(QUEUE_FACTOR * 8 * window_bytes / 16e6)
 
 
 def test_a_plan_is_a_plan_whatever_its_epoch() -> None:
     """Also from the instant on in which nodes without one tell their time."""
     _, transfers = at(a_pass(EPOCH), 50.0, RealLinks())
-    assert transfers.pace(peer()) == at(a_pass(), 50.0, RealLinks())[1].pace(peer())
-    assert transfers.pace(peer()).chunk_bytes > 1_000_000
+    assert transfers.allowance.pace(peer()) == at(a_pass(), 50.0, RealLinks())[1].allowance.pace(peer())
+    assert transfers.allowance.pace(peer()).chunk_bytes > 1_000_000
 
 
 def test_a_trip_is_as_planned_or_without_a_plan_the_shortest_measured() -> None:
