@@ -56,7 +56,7 @@ async def test_no_letter_begins_over_real_links_before_the_step_is_written() -> 
     node: Any = Node()
     outlook = Outlook(node, RealLinks(planned=False), 0)
     sender = transfers.Transfers(node, outlook, 0, lambda peer, incarnation: None)
-    here: Any = SimpleNamespace(name="b", met=True, air=None, landing=None, proved_ns=0)
+    here: Any = SimpleNamespace(name="b", met=True, air=None, landing=None, landing_letter=None, proved_ns=0)
     assert not looks(sender.pump, here)
     node.written.set()
     assert looks(sender.pump, here)
