@@ -278,3 +278,26 @@ print([name for name in ("torch", "sklearn", "scipy", "onnxruntime") if name in 
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_the_documented_example_learns(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "moe.md").read_text(encoding="utf-8")
+    (tmp_path / "documented_moe.py").write_text(page.split("```python\n")[1].split("```")[0])
+    path = list(sys.path)
+    clusters = {"a": ["a1"], "b": ["b1"]}
+    task = {"spec": "documented_moe:Stripes", "clusters": clusters, "seed": 1, "search_path": str(tmp_path)}
+    try:
+        items = dict(run_job("moe.initial", {"task": task}, {}, tmp_path / "0").outputs)
+        for number, device in enumerate(("a1", "b1")):
+            counted = run_job("moe.counts", {"task": task, "device": device}, items, tmp_path / "c").result
+            assert counted["counts"][0][number] == counted["samples"]
+            for round_number in range(1, 11):
+                wanted = {**MASKED, "experts": [number], "device": device, "round": round_number, "seed": 1}
+                folder = tmp_path / f"{device}-{round_number}"
+                items |= run_job("moe.train", {"task": task, **wanted}, items, folder).outputs
+        model = dict(run_job("moe.assemble", {}, items, tmp_path / "m").outputs)
+        assert run_job("moe.evaluate", {"task": task}, model, tmp_path / "e").result["accuracy"] > 0.85
+    finally:
+        sys.path[:] = path
+        sys.modules.pop("documented_moe", None)
+        _tasks.clear()
