@@ -1,0 +1,1 @@
+"""Mixtures of experts: models whose parts are trained by different devices."""
