@@ -36,8 +36,9 @@ class Arrears:
         ]
 
     def most(self, expert: int) -> float:
-        """The arrears of who is furthest behind."""
-        return max(self._now[expert])
+        """The arrears of who is furthest behind, of those with q above 0; 0 without any."""
+        shares = zip(self._now[expert], self._q[expert], strict=True)
+        return max((now for now, share in shares if share > 0), default=0.0)
 
     def preferred(self, expert: int, clusters: Collection[int], noise: Sequence[float]) -> int:
         """Whose turn it is, of these clusters; q of each must be above 0. `noise` decides between equals."""

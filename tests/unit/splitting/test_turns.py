@@ -94,6 +94,13 @@ def test_a_turn_that_memory_forbade_is_kept_for_later() -> None:
     assert arrears.after((1, None)) == (1.0, 0.5, 0.0, 0.5)
 
 
+def test_arrears_of_a_cluster_that_is_away_are_kept_and_count_for_nobody_else() -> None:
+    arrears = Arrears((5.0, -5.0, 0.0), ((0.0,), (0.4,), (0.6,)))
+    assert arrears.most(0) == 0.6
+    assert arrears.cost(0, 1, preferred=2) == pytest.approx(1 + 0.6 + 4.6)
+    assert arrears.after((2,)) == pytest.approx((5.0, -4.6, -0.4))
+
+
 def test_of_those_who_are_not_ahead_the_one_who_must_wait_least_is_next() -> None:
     q = ((0.6,), (0.3,), (0.1,))
     noise = (0.0, 0.0, 0.0)
