@@ -56,6 +56,11 @@ def test_dead_experts_serve_clusters_that_would_have_none(rules: SplitRules) -> 
         assert each.unserved == ()
 
 
+def test_of_clusters_with_as_few_experts_credits_decide_who_gets_a_dead_one() -> None:
+    for seed in range(12):
+        assert split(counted([0], [0]), SplitRules(0.05, 1), (0, 2), seed, 1, ()).owners == ("b",)
+
+
 @MODES
 def test_a_cluster_without_data_gets_nothing_not_even_what_nobody_selects(rules: SplitRules) -> None:
     relevance = counted([600, 400, 0], [0, 0, 0], totals=(1000, 0))
@@ -131,6 +136,13 @@ def test_where_related_clusters_are_full_an_expert_is_displaced_by_relevance_bel
         assert [each.owners[expert] for expert in each.displaced] == ["b"]
         assert each.revived == each.frozen == ()
         assert each.unserved == ("c",)
+
+
+def test_memory_goes_to_the_experts_that_have_waited_longest() -> None:
+    capped = SplitRules(0.05, 4, capacity=2)
+    for seed in range(4):
+        found = split(counted([900] * 4), capped, (0,), seed, 2, (0.0, 0.5, 0.3, 0.9))
+        assert found.owners == ("", "a", "", "a")
 
 
 def test_a_displaced_expert_is_the_first_to_come_back() -> None:
