@@ -98,6 +98,9 @@ def _warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
     """Load what the jobs to come need, and use it once: the first use of a library is the slow one."""
     if "samples" in params:
         run_job(f"{SPLIT}warm", {"task": params["samples"]}, {}, out_dir)
+    if "experts" in params:
+        device = {"device": params["device"]} if "device" in params else {}
+        run_job(f"{MIXTURE}warm", {"task": params["experts"], **device}, {}, out_dir)
     if "task" in params:
         task = _task(params)
         weights = _initial_weights(task)

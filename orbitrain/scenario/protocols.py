@@ -106,9 +106,9 @@ class EmsflProtocol(Table):
     """So many cycles at the end tune the gate, with all experts loaded."""
     rank: int | None = Field(default=None, ge=1, le=4_096)
     """Of the factors that updates travel as; without it they travel whole."""
-    threshold: float = Field(default=0.05, ge=0, le=1)
+    threshold: float = Field(default=0.05, ge=0, lt=1)
     """A cluster for which an expert is less relevant than this does not own it."""
-    capacity: int | None = Field(default=None, ge=1, le=4_096)
+    capacity: int | None = Field(default=None, ge=1, le=256)
     """Experts that a cluster owns at most."""
     greedy: bool = False
     """Experts are given out in their order, to clusters that have none first, as the paper has it."""
