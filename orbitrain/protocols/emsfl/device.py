@@ -59,8 +59,8 @@ class Device:
         """Of the contact in progress, as it is believed; 0: not known; None: there is no contact."""
         self.uploads = Uploads(self)
         self._windows = windows
-        self._calling = False
-        """In a contact whose model has not come yet."""
+        self._was_early = False
+        """A model came before word of the contact."""
         self._awaited = False
         """The satellite was told in this contact that an upload is to come."""
 
@@ -81,7 +81,7 @@ class Device:
             raise LocalProtocolError(f"snapshot schema {schema}, this version reads {self.schema}")
         self.state = wire.DeviceState.FromString(state)
         self.end_ns = None
-        self._calling = self._awaited = False
+        self._was_early = self._awaited = False
 
     @property
     def _is_to_survey(self) -> bool:
@@ -90,9 +90,11 @@ class Device:
     def deadline_ns(self) -> int | None:
         if self._is_to_survey and not self.state.surveying:
             return 0
-        if self.params.synchronous or self._calling or not self._has_work:
+        if self.params.synchronous or not self._has_work:
             return None
-        return max(self.state.due_ns, self.state.calls_until_ns)
+        if not self.state.calling:
+            return self.state.due_ns
+        return max(self.state.due_ns, self.state.contact_until_ns) if self.end_ns is None else None
 
     def handle(self, item: Input, now_ns: int) -> list[Action]:
         if isinstance(item, Delivered):
@@ -103,8 +105,8 @@ class Device:
             case ContactStarted(peer=peer, end_ns=end_ns) if peer == self.params.satellite:
                 actions += self._met(end_ns or 0)
             case ContactEnded(peer=peer) if peer == self.params.satellite:
-                self.end_ns, self._calling, self._awaited = None, False, False
-                self.state.calls_until_ns, self.state.in_pass = 0, False
+                self.end_ns, self._was_early, self._awaited = None, False, False
+                self.state.contact_until_ns, self.state.calling, self.state.in_pass = 0, False, False
             case Delivered(message=wire.Model() as model):
                 actions += self._adopt(model)
             case Delivered(message=wire.Gate() as gate):
@@ -182,7 +184,8 @@ class Device:
     @property
     def _calls(self) -> bool:
         """In a contact whose model has not come yet: what is trained goes up, nothing new is begun."""
-        return self._calling or self.now_ns < self.state.calls_until_ns
+        state = self.state
+        return state.calling and (self.end_ns is not None or self.now_ns < state.contact_until_ns)
 
     @property
     def _is_due(self) -> bool:
@@ -227,12 +230,14 @@ class Device:
         """A contact begins, or goes on after this node was away: what came in it is not to be sent back."""
         state = self.state
         state.contact += 1
-        self.end_ns = end_ns
-        if self.now_ns >= state.until_ns:
+        self.end_ns = state.contact_until_ns = end_ns
+        if self._was_early:
+            state.until_ns = end_ns
+        elif self.now_ns >= state.until_ns:
             state.in_pass = False
             state.failures = 0
-            self._calling = not self.params.synchronous
-            state.calls_until_ns = end_ns if self._calling else 0
+            state.calling = not self.params.synchronous
+        self._was_early = False
         return self._greet()
 
     def _follow(self) -> None:
@@ -240,10 +245,9 @@ class Device:
         if self.end_ns is None or self._windows is None:
             return
         self.end_ns = self._windows.end_ns(self.params.satellite, self.now_ns) or 0
+        self.state.contact_until_ns = self.end_ns
         if self.state.in_pass:
             self.state.until_ns = self.end_ns
-        if self._calling:
-            self.state.calls_until_ns = self.end_ns
 
     def _greet(self) -> list[Action]:
         state = self.state
@@ -296,8 +300,8 @@ class Device:
             return []
         before = {item: state.work.bases[item].number for item in state.work.bases}
         state.adopted.CopyFrom(model)
-        state.until_ns, state.in_pass = self.end_ns or 0, True
-        state.calls_until_ns, self._calling = 0, False
+        state.until_ns, state.in_pass, state.calling = state.contact_until_ns, True, False
+        self._was_early = self.end_ns is None
         fields = {
             "number": model.number,
             "epoch": model.epoch,
