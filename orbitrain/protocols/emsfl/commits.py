@@ -88,7 +88,7 @@ class Commits:
             kind, _, number = item.partition("/")
             if number:
                 fields["expert"] = int(number)
-            actions.append(Report(f"{kind}_committed", Severity.ACTIVITY_HI, fields, (outputs[item],)))
+            actions.append(Report(f"{kind}_committed", Severity.ACTIVITY_HI, fields))
         state.edition += 1
         answers = session.answers
         self._stop(session)

@@ -30,6 +30,7 @@ from orbitrain.machine import (
     Undelivered,
 )
 from orbitrain.protocols.emsfl.checks import check_at_device
+from orbitrain.protocols.emsfl.survey import SURVEY, Survey
 from orbitrain.protocols.emsfl.terms import BACKBONE, GATE, SATELLITE_ROLE, Params, Windows, owned
 from orbitrain.protocols.emsfl.uploads import Uploads
 from orbitrain.v1 import emsfl_pb2 as wire
@@ -37,10 +38,6 @@ from orbitrain.v1 import emsfl_pb2 as wire
 TRAIN_FAILURES_MAX = 3
 """Tries of one round's training before the device waits for another model."""
 
-SURVEY_FAILURES_MAX = 3
-"""Tries of counting before the device says that it has no trial samples."""
-
-SURVEY: Final = "survey"
 NANOSECONDS: Final = 1_000_000_000
 
 
@@ -57,6 +54,7 @@ class Device:
         self.now_ns = 0
         self.end_ns: int | None = None
         """Of the contact in progress, as it is believed; 0: not known; None: there is no contact."""
+        self.survey = Survey(self)
         self.uploads = Uploads(self)
         self._windows = windows
         self._was_early = False
@@ -72,7 +70,7 @@ class Device:
             named.update(work.now.values())
         named.update(state.updates.values())
         named.update(state.residuals.values())
-        if self._is_to_survey:
+        if self.survey.is_wanted:
             named.update(self.params.model.items.values())
         return state.SerializeToString(deterministic=True), frozenset(named)
 
@@ -83,12 +81,8 @@ class Device:
         self.end_ns = None
         self._was_early = self._awaited = False
 
-    @property
-    def _is_to_survey(self) -> bool:
-        return not self.params.synchronous and not self.state.surveyed
-
     def deadline_ns(self) -> int | None:
-        if self._is_to_survey and not self.state.surveying:
+        if self.survey.is_wanted and not self.state.surveying:
             return 0
         if self.params.synchronous or not self._has_work:
             return None
@@ -145,14 +139,14 @@ class Device:
         """Begin whatever can be begun."""
         state = self.state
         actions: list[Action] = []
-        if self._is_to_survey and not state.surveying:
-            actions += self._survey()
+        if self.survey.is_wanted and not state.surveying:
+            actions += self.survey.begin()
         if state.work.rounds and not state.job and self._is_to_pack:
             actions += self.uploads.pack()
         if self._has_work and not self._calls and self._is_due:
             actions += self._train()
         if self._awaited and not self.is_ready:
-            actions += self._greet()  # what the satellite waits for does not come
+            actions += self.greet()  # what the satellite waits for does not come
         return actions
 
     @property
@@ -193,31 +187,6 @@ class Device:
             return self.end_ns is not None and self._in_its_pass
         return self.state.due_ns <= self.now_ns
 
-    # ------------------------------------------------------------------------------------ survey
-
-    def _survey(self) -> list[Action]:
-        """Count which experts the trial samples choose; the samples stay here."""
-        self.state.surveying = True
-        params = {"task": dict(self.params.task), "device": self.name}
-        objects = dict(self.params.model.items)
-        return [StartJob(SURVEY, "moe.counts", params, objects, self.params.times.survey_ns)]
-
-    def _surveyed(self, counts: list[int], samples: int) -> list[Action]:
-        state = self.state
-        state.surveyed, state.surveying, state.samples = True, False, samples
-        state.counts[:] = counts
-        fields = {"samples": samples, "counts": counts}
-        report = Report("surveyed", Severity.ACTIVITY_LO, fields)
-        return [report, *(self._greet() if self.end_ns is not None else [])]
-
-    def _not_surveyed(self) -> list[Action]:
-        state = self.state
-        state.surveying = False
-        state.survey_failures += 1
-        if state.survey_failures < SURVEY_FAILURES_MAX:
-            return []
-        return self._surveyed([0] * (self.params.model.layers * self.params.model.experts), 0)
-
     # ---------------------------------------------------------------------------------- contacts
 
     @property
@@ -238,7 +207,7 @@ class Device:
             state.failures = 0
             state.calling = not self.params.synchronous
         self._was_early = False
-        return self._greet()
+        return self.greet()
 
     def _follow(self) -> None:
         """By an updated plan the contact may end at another time."""
@@ -249,7 +218,8 @@ class Device:
         if self.state.in_pass:
             self.state.until_ns = self.end_ns
 
-    def _greet(self) -> list[Action]:
+    def greet(self) -> list[Action]:
+        """Say what is here; it takes the place of what was said before."""
         state = self.state
         hello = wire.Hello(epoch=state.adopted.epoch, model=state.adopted.number, ready=self.is_ready)
         if state.surveyed and not state.told:
@@ -355,8 +325,7 @@ class Device:
 
     def _done(self, job: str, result: Mapping[str, Any], outputs: Mapping[str, Digest]) -> list[Action]:
         if job == SURVEY:
-            counts = [int(count) for layer in result["counts"] for count in layer]
-            return self._surveyed(counts, int(result["samples"]))
+            return self.survey.done(result)
         if job == self.state.job:
             return self._trained(result, outputs)
         return self.uploads.packed(job, outputs)
@@ -391,7 +360,7 @@ class Device:
     def _failed(self, job: str, reason: str) -> list[Action]:
         state = self.state
         if job == SURVEY:
-            return self._not_surveyed()
+            return self.survey.failed()
         if job != state.job:
             return self.uploads.not_packed(job, reason)
         state.ClearField("job")
@@ -421,7 +390,7 @@ class Device:
             # The satellite gives it out again to a device that says it has none.
             state.adopted.number = 0
             state.adopted.items.clear()
-            actions += self._greet() if self.end_ns is not None else []
+            actions += self.greet() if self.end_ns is not None else []
         else:
             state.due_ns = self.now_ns
         return actions
