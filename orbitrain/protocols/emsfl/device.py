@@ -173,7 +173,8 @@ class Device:
     @property
     def _in_its_pass(self) -> bool:
         """The contact in which the model came goes on, as far as is known after this node was away."""
-        return self.state.in_pass and (self.end_ns is not None or self.now_ns < self.state.until_ns)
+        known = self.end_ns is not None or self._was_early or self.now_ns < self.state.until_ns
+        return self.state.in_pass and known
 
     @property
     def _calls(self) -> bool:
