@@ -151,7 +151,7 @@ class Work(_message.Message):
     def __init__(self, model: _Optional[int] = ..., epoch: _Optional[int] = ..., rounds: _Optional[int] = ..., samples: _Optional[int] = ..., bases: _Optional[_Mapping[str, Version]] = ..., now: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class DeviceState(_message.Message):
-    __slots__ = ("serial", "contact", "surveyed", "counts", "samples", "told", "survey_failures", "surveying", "adopted", "until_ns", "in_pass", "fresh", "spent", "work", "round", "job", "connected", "due_ns", "failures", "outgoing", "packing", "updates", "sending", "sent_in", "residuals", "shared", "shared_job", "shared_key", "hello", "calls_until_ns")
+    __slots__ = ("serial", "contact", "surveyed", "counts", "samples", "told", "survey_failures", "surveying", "adopted", "until_ns", "in_pass", "fresh", "spent", "work", "round", "job", "connected", "due_ns", "failures", "outgoing", "packing", "updates", "sending", "sent_in", "residuals", "shared", "shared_job", "shared_key", "hello", "contact_until_ns", "calling")
     class UpdatesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -195,7 +195,8 @@ class DeviceState(_message.Message):
     SHARED_JOB_FIELD_NUMBER: _ClassVar[int]
     SHARED_KEY_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
-    CALLS_UNTIL_NS_FIELD_NUMBER: _ClassVar[int]
+    CONTACT_UNTIL_NS_FIELD_NUMBER: _ClassVar[int]
+    CALLING_FIELD_NUMBER: _ClassVar[int]
     serial: int
     contact: int
     surveyed: bool
@@ -225,8 +226,9 @@ class DeviceState(_message.Message):
     shared_job: str
     shared_key: str
     hello: str
-    calls_until_ns: int
-    def __init__(self, serial: _Optional[int] = ..., contact: _Optional[int] = ..., surveyed: _Optional[bool] = ..., counts: _Optional[_Iterable[int]] = ..., samples: _Optional[int] = ..., told: _Optional[bool] = ..., survey_failures: _Optional[int] = ..., surveying: _Optional[bool] = ..., adopted: _Optional[_Union[Model, _Mapping]] = ..., until_ns: _Optional[int] = ..., in_pass: _Optional[bool] = ..., fresh: _Optional[bool] = ..., spent: _Optional[bool] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., round: _Optional[int] = ..., job: _Optional[str] = ..., connected: _Optional[bool] = ..., due_ns: _Optional[int] = ..., failures: _Optional[int] = ..., outgoing: _Optional[_Union[Work, _Mapping]] = ..., packing: _Optional[_Iterable[str]] = ..., updates: _Optional[_Mapping[str, str]] = ..., sending: _Optional[str] = ..., sent_in: _Optional[int] = ..., residuals: _Optional[_Mapping[str, str]] = ..., shared: _Optional[_Union[Work, _Mapping]] = ..., shared_job: _Optional[str] = ..., shared_key: _Optional[str] = ..., hello: _Optional[str] = ..., calls_until_ns: _Optional[int] = ...) -> None: ...
+    contact_until_ns: int
+    calling: bool
+    def __init__(self, serial: _Optional[int] = ..., contact: _Optional[int] = ..., surveyed: _Optional[bool] = ..., counts: _Optional[_Iterable[int]] = ..., samples: _Optional[int] = ..., told: _Optional[bool] = ..., survey_failures: _Optional[int] = ..., surveying: _Optional[bool] = ..., adopted: _Optional[_Union[Model, _Mapping]] = ..., until_ns: _Optional[int] = ..., in_pass: _Optional[bool] = ..., fresh: _Optional[bool] = ..., spent: _Optional[bool] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., round: _Optional[int] = ..., job: _Optional[str] = ..., connected: _Optional[bool] = ..., due_ns: _Optional[int] = ..., failures: _Optional[int] = ..., outgoing: _Optional[_Union[Work, _Mapping]] = ..., packing: _Optional[_Iterable[str]] = ..., updates: _Optional[_Mapping[str, str]] = ..., sending: _Optional[str] = ..., sent_in: _Optional[int] = ..., residuals: _Optional[_Mapping[str, str]] = ..., shared: _Optional[_Union[Work, _Mapping]] = ..., shared_job: _Optional[str] = ..., shared_key: _Optional[str] = ..., hello: _Optional[str] = ..., contact_until_ns: _Optional[int] = ..., calling: _Optional[bool] = ...) -> None: ...
 
 class Entry(_message.Message):
     __slots__ = ("device", "item", "base", "digest", "samples", "rounds")
@@ -265,7 +267,7 @@ class Guest(_message.Message):
     def __init__(self, there: _Optional[bool] = ..., heard: _Optional[bool] = ..., ready: _Optional[bool] = ..., came: _Optional[bool] = ..., model: _Optional[int] = ..., asked: _Optional[bool] = ..., answered: _Optional[bool] = ..., fetched: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("begun_ns", "heard_ns", "end_ns", "first_ns", "guests", "shared", "job", "merging", "answers", "committed", "gated", "tuned", "uploads", "failures")
+    __slots__ = ("begun_ns", "heard_ns", "end_ns", "first_ns", "guests", "shared", "job", "merging", "answers", "committed", "gated", "tuned", "uploads", "failures", "is_cycle")
     class GuestsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -287,6 +289,7 @@ class Session(_message.Message):
     TUNED_FIELD_NUMBER: _ClassVar[int]
     UPLOADS_FIELD_NUMBER: _ClassVar[int]
     FAILURES_FIELD_NUMBER: _ClassVar[int]
+    IS_CYCLE_FIELD_NUMBER: _ClassVar[int]
     begun_ns: int
     heard_ns: int
     end_ns: int
@@ -301,7 +304,8 @@ class Session(_message.Message):
     tuned: bool
     uploads: int
     failures: int
-    def __init__(self, begun_ns: _Optional[int] = ..., heard_ns: _Optional[int] = ..., end_ns: _Optional[int] = ..., first_ns: _Optional[int] = ..., guests: _Optional[_Mapping[str, Guest]] = ..., shared: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., job: _Optional[str] = ..., merging: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., answers: _Optional[bool] = ..., committed: _Optional[bool] = ..., gated: _Optional[bool] = ..., tuned: _Optional[bool] = ..., uploads: _Optional[int] = ..., failures: _Optional[int] = ...) -> None: ...
+    is_cycle: bool
+    def __init__(self, begun_ns: _Optional[int] = ..., heard_ns: _Optional[int] = ..., end_ns: _Optional[int] = ..., first_ns: _Optional[int] = ..., guests: _Optional[_Mapping[str, Guest]] = ..., shared: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., job: _Optional[str] = ..., merging: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., answers: _Optional[bool] = ..., committed: _Optional[bool] = ..., gated: _Optional[bool] = ..., tuned: _Optional[bool] = ..., uploads: _Optional[int] = ..., failures: _Optional[int] = ..., is_cycle: _Optional[bool] = ...) -> None: ...
 
 class Member(_message.Message):
     __slots__ = ("missing", "surveyed", "counts", "samples", "counted")

@@ -322,9 +322,13 @@ def world(
     *,
     truth: Mapping[str, Sequence[tuple[int, int]]] | None = None,
     rates_bps: Mapping[str, int] | None = None,
+    away: Mapping[str, Sequence[int]] | None = None,
     splitter: emsfl.Splitter = in_turns,
 ) -> World:
-    """`passes` by cluster are believed; links follow `truth`, where it is given. `rates_bps` by device."""
+    """`passes` by cluster are believed; links follow `truth`, where it is given. `rates_bps` by device.
+
+    `away`: passes, by their beginnings in seconds, in which a device has no link though it was believed to.
+    """
     clusters = ring(*(one.name for one in params.clusters), devices=len(params.clusters[0].devices))
     rates = {(SATELLITE, device): rate for device, rate in (rates_bps or {}).items()}
 
@@ -334,7 +338,15 @@ def world(
 
     plan = planned(passes)
     believed = [plan]
-    true = None if truth is None else planned(truth)
+    true = None if truth is None and away is None else planned(passes if truth is None else truth)
+    if true is not None:
+        gone = {(device, t_s * SECOND_NS) for device, begins in (away or {}).items() for t_s in begins}
+        there = (
+            one
+            for one in true.contacts
+            if not {(one.source, one.start_ns), (one.destination, one.start_ns)} & gone
+        )
+        true = replace(true, contacts=tuple(there))
     simulation = Simulation(plan, SETTINGS, engine, true, believed.append)
 
     def machines(name: str) -> dict[str, Machine]:

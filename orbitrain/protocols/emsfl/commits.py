@@ -24,16 +24,20 @@ class Commits:
         self._of = satellite
 
     def start(self, cluster: str, *, answers: bool) -> list[Action]:
-        """Merge what is here: experts of the first step, or what was trained in contact."""
+        """Merge what is here: experts of the first step, or what was trained in contact.
+
+        Not while the pass of another cluster merges one of the same items: that one's commit is the base.
+        """
         of = self._of
         session = of.state.sessions[cluster]
-        if answers and not of.params.synchronous:
-            entries = sorted(session.shared, key=lambda entry: (entry.item, entry.device, entry.base))
-            replace(session.shared, [])
-        else:
-            entries = of.received(cluster)
-            replace(of.state.pending, [entry for entry in of.state.pending if entry not in entries])
+        entries = of.answers(cluster) if answers else of.received(cluster)
+        busy = {entry.item for other in of.state.sessions.values() for entry in other.merging}
+        if not busy.isdisjoint(entry.item for entry in entries):
+            return []
         replace(session.merging, entries)
+        entries = list(session.merging)
+        for waiting in (of.state.pending, session.shared):
+            replace(waiting, [entry for entry in waiting if entry not in entries])
         session.answers = answers
         session.job = of.key(f"merge/{cluster}")
         params: dict[str, dict[str, Any]] = {}
@@ -84,7 +88,7 @@ class Commits:
             kind, _, number = item.partition("/")
             if number:
                 fields["expert"] = int(number)
-            actions.append(Report(f"{kind}_committed", Severity.ACTIVITY_HI, fields, (outputs[item],)))
+            actions.append(Report(f"{kind}_committed", Severity.ACTIVITY_HI, fields))
         state.edition += 1
         answers = session.answers
         self._stop(session)

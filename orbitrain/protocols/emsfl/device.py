@@ -30,6 +30,7 @@ from orbitrain.machine import (
     Undelivered,
 )
 from orbitrain.protocols.emsfl.checks import check_at_device
+from orbitrain.protocols.emsfl.survey import SURVEY, Survey
 from orbitrain.protocols.emsfl.terms import BACKBONE, GATE, SATELLITE_ROLE, Params, Windows, owned
 from orbitrain.protocols.emsfl.uploads import Uploads
 from orbitrain.v1 import emsfl_pb2 as wire
@@ -37,10 +38,6 @@ from orbitrain.v1 import emsfl_pb2 as wire
 TRAIN_FAILURES_MAX = 3
 """Tries of one round's training before the device waits for another model."""
 
-SURVEY_FAILURES_MAX = 3
-"""Tries of counting before the device says that it has no trial samples."""
-
-SURVEY: Final = "survey"
 NANOSECONDS: Final = 1_000_000_000
 
 
@@ -57,10 +54,11 @@ class Device:
         self.now_ns = 0
         self.end_ns: int | None = None
         """Of the contact in progress, as it is believed; 0: not known; None: there is no contact."""
+        self.survey = Survey(self)
         self.uploads = Uploads(self)
         self._windows = windows
-        self._calling = False
-        """In a contact whose model has not come yet."""
+        self._was_early = False
+        """A model came before word of the contact."""
         self._awaited = False
         """The satellite was told in this contact that an upload is to come."""
 
@@ -72,7 +70,7 @@ class Device:
             named.update(work.now.values())
         named.update(state.updates.values())
         named.update(state.residuals.values())
-        if self._is_to_survey:
+        if self.survey.is_wanted:
             named.update(self.params.model.items.values())
         return state.SerializeToString(deterministic=True), frozenset(named)
 
@@ -81,18 +79,16 @@ class Device:
             raise LocalProtocolError(f"snapshot schema {schema}, this version reads {self.schema}")
         self.state = wire.DeviceState.FromString(state)
         self.end_ns = None
-        self._calling = self._awaited = False
-
-    @property
-    def _is_to_survey(self) -> bool:
-        return not self.params.synchronous and not self.state.surveyed
+        self._was_early = self._awaited = False
 
     def deadline_ns(self) -> int | None:
-        if self._is_to_survey and not self.state.surveying:
+        if self.survey.is_wanted and not self.state.surveying:
             return 0
-        if self.params.synchronous or self._calling or not self._has_work:
+        if self.params.synchronous or not self._has_work:
             return None
-        return max(self.state.due_ns, self.state.calls_until_ns)
+        if not self.state.calling:
+            return self.state.due_ns
+        return max(self.state.due_ns, self.state.contact_until_ns) if self.end_ns is None else None
 
     def handle(self, item: Input, now_ns: int) -> list[Action]:
         if isinstance(item, Delivered):
@@ -103,8 +99,8 @@ class Device:
             case ContactStarted(peer=peer, end_ns=end_ns) if peer == self.params.satellite:
                 actions += self._met(end_ns or 0)
             case ContactEnded(peer=peer) if peer == self.params.satellite:
-                self.end_ns, self._calling, self._awaited = None, False, False
-                self.state.calls_until_ns, self.state.in_pass = 0, False
+                self.end_ns, self._was_early, self._awaited = None, False, False
+                self.state.contact_until_ns, self.state.calling, self.state.in_pass = 0, False, False
             case Delivered(message=wire.Model() as model):
                 actions += self._adopt(model)
             case Delivered(message=wire.Gate() as gate):
@@ -143,14 +139,14 @@ class Device:
         """Begin whatever can be begun."""
         state = self.state
         actions: list[Action] = []
-        if self._is_to_survey and not state.surveying:
-            actions += self._survey()
+        if self.survey.is_wanted and not state.surveying:
+            actions += self.survey.begin()
         if state.work.rounds and not state.job and self._is_to_pack:
             actions += self.uploads.pack()
         if self._has_work and not self._calls and self._is_due:
             actions += self._train()
         if self._awaited and not self.is_ready:
-            actions += self._greet()  # what the satellite waits for does not come
+            actions += self.greet()  # what the satellite waits for does not come
         return actions
 
     @property
@@ -177,43 +173,20 @@ class Device:
     @property
     def _in_its_pass(self) -> bool:
         """The contact in which the model came goes on, as far as is known after this node was away."""
-        return self.state.in_pass and (self.end_ns is not None or self.now_ns < self.state.until_ns)
+        known = self.end_ns is not None or self._was_early or self.now_ns < self.state.until_ns
+        return self.state.in_pass and known
 
     @property
     def _calls(self) -> bool:
         """In a contact whose model has not come yet: what is trained goes up, nothing new is begun."""
-        return self._calling or self.now_ns < self.state.calls_until_ns
+        state = self.state
+        return state.calling and (self.end_ns is not None or self.now_ns < state.contact_until_ns)
 
     @property
     def _is_due(self) -> bool:
         if self.params.synchronous:
             return self.end_ns is not None and self._in_its_pass
         return self.state.due_ns <= self.now_ns
-
-    # ------------------------------------------------------------------------------------ survey
-
-    def _survey(self) -> list[Action]:
-        """Count which experts the trial samples choose; the samples stay here."""
-        self.state.surveying = True
-        params = {"task": dict(self.params.task), "device": self.name}
-        objects = dict(self.params.model.items)
-        return [StartJob(SURVEY, "moe.counts", params, objects, self.params.times.survey_ns)]
-
-    def _surveyed(self, counts: list[int], samples: int) -> list[Action]:
-        state = self.state
-        state.surveyed, state.surveying, state.samples = True, False, samples
-        state.counts[:] = counts
-        fields = {"samples": samples, "counts": counts}
-        report = Report("surveyed", Severity.ACTIVITY_LO, fields)
-        return [report, *(self._greet() if self.end_ns is not None else [])]
-
-    def _not_surveyed(self) -> list[Action]:
-        state = self.state
-        state.surveying = False
-        state.survey_failures += 1
-        if state.survey_failures < SURVEY_FAILURES_MAX:
-            return []
-        return self._surveyed([0] * (self.params.model.layers * self.params.model.experts), 0)
 
     # ---------------------------------------------------------------------------------- contacts
 
@@ -227,25 +200,27 @@ class Device:
         """A contact begins, or goes on after this node was away: what came in it is not to be sent back."""
         state = self.state
         state.contact += 1
-        self.end_ns = end_ns
-        if self.now_ns >= state.until_ns:
+        self.end_ns = state.contact_until_ns = end_ns
+        if self._was_early:
+            state.until_ns = end_ns
+        elif self.now_ns >= state.until_ns:
             state.in_pass = False
             state.failures = 0
-            self._calling = not self.params.synchronous
-            state.calls_until_ns = end_ns if self._calling else 0
-        return self._greet()
+            state.calling = not self.params.synchronous
+        self._was_early = False
+        return self.greet()
 
     def _follow(self) -> None:
         """By an updated plan the contact may end at another time."""
         if self.end_ns is None or self._windows is None:
             return
         self.end_ns = self._windows.end_ns(self.params.satellite, self.now_ns) or 0
+        self.state.contact_until_ns = self.end_ns
         if self.state.in_pass:
             self.state.until_ns = self.end_ns
-        if self._calling:
-            self.state.calls_until_ns = self.end_ns
 
-    def _greet(self) -> list[Action]:
+    def greet(self) -> list[Action]:
+        """Say what is here; it takes the place of what was said before."""
         state = self.state
         hello = wire.Hello(epoch=state.adopted.epoch, model=state.adopted.number, ready=self.is_ready)
         if state.surveyed and not state.told:
@@ -296,8 +271,8 @@ class Device:
             return []
         before = {item: state.work.bases[item].number for item in state.work.bases}
         state.adopted.CopyFrom(model)
-        state.until_ns, state.in_pass = self.end_ns or 0, True
-        state.calls_until_ns, self._calling = 0, False
+        state.until_ns, state.in_pass, state.calling = state.contact_until_ns, True, False
+        self._was_early = self.end_ns is None
         fields = {
             "number": model.number,
             "epoch": model.epoch,
@@ -351,8 +326,7 @@ class Device:
 
     def _done(self, job: str, result: Mapping[str, Any], outputs: Mapping[str, Digest]) -> list[Action]:
         if job == SURVEY:
-            counts = [int(count) for layer in result["counts"] for count in layer]
-            return self._surveyed(counts, int(result["samples"]))
+            return self.survey.done(result)
         if job == self.state.job:
             return self._trained(result, outputs)
         return self.uploads.packed(job, outputs)
@@ -387,7 +361,7 @@ class Device:
     def _failed(self, job: str, reason: str) -> list[Action]:
         state = self.state
         if job == SURVEY:
-            return self._not_surveyed()
+            return self.survey.failed()
         if job != state.job:
             return self.uploads.not_packed(job, reason)
         state.ClearField("job")
@@ -417,7 +391,7 @@ class Device:
             # The satellite gives it out again to a device that says it has none.
             state.adopted.number = 0
             state.adopted.items.clear()
-            actions += self._greet() if self.end_ns is not None else []
+            actions += self.greet() if self.end_ns is not None else []
         else:
             state.due_ns = self.now_ns
         return actions

@@ -77,8 +77,9 @@ class Passes:
                     guest.there = guest.there and device in self._of.contacts
 
     def _unsure_until_ns(self, session: wire.Session) -> int:
-        wait_ns = self._of.params.pace.wait_ns
-        return max(session.end_ns, session.heard_ns + wait_ns, (self._of.back_ns or 0) + wait_ns)
+        """Until then a contact that was there before this node was away may go on."""
+        known_ns = max(session.heard_ns, self._of.back_ns or 0)
+        return session.end_ns or known_ns + self._of.params.pace.wait_ns
 
     # ---------------------------------------------------------------------------------- messages
 
@@ -87,6 +88,7 @@ class Passes:
         session.heard_ns = self._of.now_ns
         guest.there = guest.heard = True
         guest.ready = hello.ready
+        session.is_cycle = session.is_cycle or self._of.is_training
         if guest.model and hello.model < guest.model and device not in self._of.state.letters:
             guest.model, guest.asked, guest.answered = 0, False, False  # it has lost what it was sent
 
@@ -144,8 +146,7 @@ class Passes:
     def _second(self, name: str) -> Decision:
         of = self._of
         session = of.state.sessions[name]
-        received = len(of.received(name)) if of.params.synchronous else len(session.shared)
-        return second_step(of.params, session, received, self._clock(session))[0]
+        return second_step(of.params, session, len(of.answers(name)), self._clock(session))[0]
 
     @property
     def is_merging(self) -> bool:
@@ -211,6 +212,7 @@ class Passes:
                 return []
             model.items[item].CopyFrom(of.state.items[item].version)
         guest.model, guest.asked, guest.answered = model.number, gate, False
+        of.state.sessions[name].is_cycle = True
         key = of.key(f"model/{device}")
         before = of.state.letters.get(device)
         of.state.letters[device] = key
@@ -273,17 +275,21 @@ class Passes:
             "uploads": session.uploads,
             "gate": session.tuned,
         }
+        actions: list[Action] = [
+            of.refused(entry.device, entry.item, "it was not merged in its pass") for entry in session.shared
+        ]
+        is_cycle = session.is_cycle
         del state.sessions[name]
         if not heard:
-            return []
+            return actions
         for device in of.params.cluster_of_name(name).devices:
             if device in state.members:
                 state.members[device].missing = device not in heard
-        if not of.is_training:
-            return []
+        if not is_cycle or not of.is_training:
+            return actions
         state.edition += 1  # what the next pass gives out may differ in what is to be trained
         state.clusters[name].passes += 1
-        actions: list[Action] = [Report("pass_ended", Severity.ACTIVITY_HI, fields)]
+        actions.append(Report("pass_ended", Severity.ACTIVITY_HI, fields))
         if all(standing.passes >= of.params.work.cycles for standing in state.clusters.values()):
             state.finished = True
             actions.append(Report("finished", Severity.ACTIVITY_HI, {"cycles": of.params.work.cycles}))

@@ -79,11 +79,12 @@ def first_step(
         if here and not clock.is_late(params.pace.margin_ns):
             return Decision.WAIT, why
         return Decision.SKIP, "nobody has an update"
-    return _merge(params, session, waiting, why, clock)
+    return _merge(params, session, waiting, why, clock, patient=False)
 
 
 def second_step(params: Params, session: wire.Session, received: int, clock: Clock) -> tuple[Decision, str]:
-    """Whether what was trained in contact is merged now (eq. (36); synchronous: eq. (28))."""
+    """Whether what was trained in contact is merged now (eq. (36); synchronous: eq. (28)). Whoever was asked
+    is waited for as long as the pass lasts."""
     if session.gated:
         return Decision.DONE, "this pass has committed"
     if not any(guest.asked for guest in session.guests.values()):
@@ -91,19 +92,25 @@ def second_step(params: Params, session: wire.Session, received: int, clock: Clo
     waiting, why = answering(session.guests)
     if not received:
         return (Decision.WAIT, why) if waiting else (Decision.SKIP, "nobody has answered")
-    return _merge(params, session, waiting, why, clock)
+    return _merge(params, session, waiting, why, clock, patient=True)
 
 
 def _merge(
-    params: Params, session: wire.Session, waiting: Sequence[str], why: str, clock: Clock
+    params: Params,
+    session: wire.Session,
+    waiting: Sequence[str],
+    why: str,
+    clock: Clock,
+    patient: bool,
 ) -> tuple[Decision, str]:
+    """Of updates that are here. `patient`: as long as the pass lasts, if that is known."""
     if not waiting:
         return Decision.MERGE, why
     if not any(guest.there for guest in session.guests.values()):
         return Decision.MERGE, "nobody is in contact any more"
     if clock.is_late(params.pace.margin_ns):
         return Decision.MERGE, "the pass is about to end"
-    if clock.waited_ns() >= params.pace.wait_ns:
+    if not (patient and clock.end_ns) and clock.waited_ns() >= params.pace.wait_ns:
         return Decision.MERGE, "that was waited long enough"
     return Decision.WAIT, why
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from google.protobuf.message import Message
 
@@ -142,11 +142,16 @@ class Satellite:
     def received(self, cluster: str) -> list[wire.Entry]:
         """Updates of the cluster that can be merged, in the order in which they are."""
         devices = self.params.cluster_of_name(cluster).devices
-        found = [
-            entry
-            for entry in self.state.pending
-            if entry.device in devices and not self.state.items[entry.item].lost
-        ]
+        return self._mergeable(entry for entry in self.state.pending if entry.device in devices)
+
+    def answers(self, cluster: str) -> list[wire.Entry]:
+        """As `received`, of what was trained in contact in the pass in progress."""
+        if self.params.synchronous:
+            return self.received(cluster)
+        return self._mergeable(self.state.sessions[cluster].shared)
+
+    def _mergeable(self, entries: Iterable[wire.Entry]) -> list[wire.Entry]:
+        found = [entry for entry in entries if not self.state.items[entry.item].lost]
         return sorted(found, key=lambda entry: (entry.item, entry.device, entry.base))
 
     def forget_counted(self, entry: wire.Entry) -> None:
