@@ -23,6 +23,8 @@ def _machines(node: Node) -> Mapping[str, Machine]:
 def _warm(node: Node) -> Mapping[str, Any]:
     if node.config.sfft is not None:
         return {}
+    if node.config.emsfl is not None:
+        return {"experts": node.config.emsfl_task(node.folder)}
     return {"task": node.config.task_params(node.folder)}
 
 

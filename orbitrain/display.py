@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -111,7 +112,7 @@ class Display:
         return "  ".join([line, *self._carried(), *self._sampled()])
 
     def _carried(self) -> list[str]:
-        return [f"mixed {self._mixed}"] if self._scenario.regions else []
+        return [f"mixed {self._mixed}"] if self._scenario.protocol.name == "fedmeld" else []
 
     def _sampled(self) -> list[str]:
         """What daemons tell of themselves every few seconds; nothing where there are none."""
@@ -140,7 +141,7 @@ class Display:
 
 def show_result(result: Mapping[str, Any], folder: str, console: Console) -> None:
     """The short table at the end, and what it shows."""
-    shows = {"fedmeld": _show_fedmeld, "sfft": _show_sfft}
+    shows = {"fedmeld": _show_fedmeld, "sfft": _show_sfft, "emsfl": _show_emsfl}
     shows[result["protocol"]](result, console)
     console.print(f"files: {folder}", highlight=False, markup=False, soft_wrap=True)
 
@@ -168,6 +169,38 @@ def _show_sfft(result: Mapping[str, Any], console: Console) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+def _show_emsfl(result: Mapping[str, Any], console: Console) -> None:
+    title = f"{result['scenario']}: {result['protocol']} on {result['driver']}, links {result['links']}"
+    table = Table(title=title, title_justify="left")
+    for column in ("", "cycles", "accuracy", "up a device", "loaded a device", "training in contact"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, one in (("EMS-FL", result), ("synchronous", result["synchronous"])):
+        if one is not None:
+            table.add_row(
+                name,
+                str(min(one["rounds"].values())),
+                _percent(one["accuracy"]),
+                _size(_mean(one["device_bytes"], "up")),
+                _size(_mean(one["peak_bytes"], "loaded")),
+                f"{_mean(one['compute'], 'in_contact_s'):.0f} s",
+            )
+    console.print(table)
+    gamma, updates = result["gamma"], result["updates"]
+    relevant = "" if gamma is None else f"gamma {gamma['mean']:.2f}; "
+    console.print(
+        f"{relevant}updates merged {updates['merged']}, refused {updates['refused']}, "
+        f"in flight {updates['in_flight']}; {result['scenario_seconds']:.0f} scenario seconds in "
+        f"{result['wall_seconds']:.0f} s, restarts {result['restarts']}, overruns {result['overruns']}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _mean(table: Mapping[str, Mapping[str, Any]], key: str) -> float:
+    return fmean(float(row[key]) for row in table.values())
 
 
 def _show_fedmeld(result: Mapping[str, Any], console: Console) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from orbitrain.contacts.gateways import Gateways, Transfer
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.serving import Carriage, Service, ServiceTimeline, earliest_carrier
+from orbitrain.flights import believed_end_ns
 from orbitrain.flow.board import Board
 from orbitrain.flow.capacity import Direction, Terms
 from orbitrain.flow.instance import Link
@@ -19,7 +20,7 @@ from orbitrain.flow.schedule import Share
 from orbitrain.flow.scheduler import SCHEDULERS
 from orbitrain.flow.shares import PlanShares
 from orbitrain.machine import Machine
-from orbitrain.protocols import fedmeld, sfft
+from orbitrain.protocols import emsfl, fedmeld, sfft
 from orbitrain.protocols.fedmeld.rules import DEVICE_ROLE, SATELLITE_ROLE
 from orbitrain.protocols.sfft.between import tree_of
 from orbitrain.protocols.sfft.tree import Tree
@@ -164,3 +165,36 @@ def sfft_machines(name: str, params: sfft.Params, asks: SfftAsks) -> dict[str, M
     if name in params.stations:
         return {sfft.STATION_ROLE: sfft.Station(params)}
     return {sfft.SATELLITE_ROLE: sfft.Satellite(params, asks, name)}
+
+
+class PlanWindows:
+    """When a node's contacts end by the believed plan: what EMS-FL's roles ask.
+
+    Machines keep it for good; an update of the plan changes what it answers.
+    """
+
+    def __init__(self, plan: ContactPlan, node: str) -> None:
+        self._plan = plan
+        self._node = node
+
+    def prepare(self, plan: ContactPlan) -> Callable[[], None]:
+        """Calling what is returned makes an updated plan the one that is asked."""
+
+        def follow() -> None:
+            self._plan = plan
+
+        return follow
+
+    def end_ns(self, peer: str, t_ns: int) -> int | None:
+        return believed_end_ns(self._plan, self._node, peer, t_ns)
+
+
+def emsfl_machines(name: str, params: emsfl.Params, windows: PlanWindows) -> dict[str, Machine]:
+    """The EMS-FL role of a node: none for one that is neither the satellite nor a device of a cluster."""
+    if name == params.satellite:
+        from orbitrain.splitter import split_experts  # devices do without
+
+        return {emsfl.SATELLITE_ROLE: emsfl.Satellite(params, split_experts, windows)}
+    if any(name in cluster.devices for cluster in params.clusters):
+        return {emsfl.DEVICE_ROLE: emsfl.Device(params, name, windows)}
+    return {}

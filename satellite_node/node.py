@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orbitrain.machine import Machine
-from orbitrain.roles import fedmeld_machines, sfft_machines
+from orbitrain.roles import emsfl_machines, fedmeld_machines, sfft_machines
 from orbitrain.runtime.config import sfft_params
 from orbitrain.runtime.daemon import Composition, Node
 
@@ -16,6 +16,8 @@ def _machines(node: Node) -> Mapping[str, Machine]:
     if config.sfft is not None:
         params = sfft_params(config.sfft, config.sfft_task(node.folder))
         return sfft_machines(config.name, params, node.sfft_asks(params))
+    if config.emsfl is not None:
+        return emsfl_machines(config.name, config.emsfl_params(node.folder), node.windows())
     return fedmeld_machines("satellite", config.name, config.fedmeld_params(node.folder), node.services())
 
 

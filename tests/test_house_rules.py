@@ -101,6 +101,7 @@ PURE = (
     "orbitrain/protocols",
     "orbitrain/contacts",
     "orbitrain/flow",
+    "orbitrain/splitting",
     "orbitrain/sim",
     "orbitrain/transport/objects",
     "orbitrain/transport/stripes",

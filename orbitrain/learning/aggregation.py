@@ -99,7 +99,7 @@ def aggregate(
                 mean = _rounded(_mean(shares, name, start, stop), spec.dtype)
                 before.put(name, start, mean)
                 if mixing is not None:
-                    carried = _elements(mixing.carried, name, start, stop)
+                    carried = finite_elements(mixing.carried, name, start, stop)
                     writer.put(name, start, _mixed(mean, carried, mixing.alpha))
 
 
@@ -111,8 +111,8 @@ def _check_weights(weights: Sequence[int]) -> None:
             raise ValueError(f"update {index} has weight {n_samples!r}; it must be an integer of at least 1")
 
 
-def _elements(labelled: Labelled, name: str, start: int, stop: int) -> Elements:
-    """Raises BadModel for values that are not finite."""
+def finite_elements(labelled: Labelled, name: str, start: int, stop: int) -> Elements:
+    """Return elements of a model's tensor. Raises BadModel for values that are not finite."""
     try:
         found = labelled.model.elements(name, start, stop)
         check_finite(name, found)
@@ -125,7 +125,7 @@ def _mean(shares: Sequence[tuple[Labelled, float]], name: str, start: int, stop:
     mean = np.zeros(stop - start, dtype=np.float64)
     weighted = np.empty(stop - start, dtype=np.float64)
     for labelled, share in shares:
-        np.multiply(_elements(labelled, name, start, stop), share, out=weighted, dtype=np.float64)
+        np.multiply(finite_elements(labelled, name, start, stop), share, out=weighted, dtype=np.float64)
         mean += weighted
     return mean
 

@@ -19,6 +19,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -54,7 +55,9 @@ def run_job(kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], ou
     """Run one job. `out_dir` is created if absent. Raises JobError, whatever goes wrong in it."""
     job = _job_of(kind)
     if job is None:
-        raise JobError(f"there is no job {kind!r}; the kinds are {', '.join(sorted(KINDS))}, {SPLIT}...")
+        raise JobError(
+            f"there is no job {kind!r}; the kinds are {', '.join(sorted(KINDS))}, {SPLIT}..., {MIXTURE}..."
+        )
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         return job(params, inputs, out_dir)
@@ -87,7 +90,7 @@ def _initial(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pat
 
 def _check(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """Compare weights that a user brings with the task's own: names, shapes, types, finite values."""
-    check_like(_read(inputs, "model"), _initial_weights(_task(params)))
+    check_like(read_input(inputs, "model"), _initial_weights(_task(params)))
     return JobResult({}, {})
 
 
@@ -95,11 +98,14 @@ def _warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
     """Load what the jobs to come need, and use it once: the first use of a library is the slow one."""
     if "samples" in params:
         run_job(f"{SPLIT}warm", {"task": params["samples"]}, {}, out_dir)
+    if "experts" in params:
+        device = {"device": params["device"]} if "device" in params else {}
+        run_job(f"{MIXTURE}warm", {"task": params["experts"], **device}, {}, out_dir)
     if "task" in params:
         task = _task(params)
         weights = _initial_weights(task)
         if "device" in params:
-            task.train(_param(params, "device", str), weights, 1, _param(params, "seed", int))
+            task.train(param(params, "device", str), weights, 1, param(params, "seed", int))
         else:
             task.evaluate(weights)
     return JobResult({}, {})
@@ -107,9 +113,9 @@ def _warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
 
 def _train(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     task = _task(params)
-    model = _read(inputs, "model")
+    model = read_input(inputs, "model")
     trained: object = task.train(
-        _param(params, "device", str), model, _param(params, "round", int), _param(params, "seed", int)
+        param(params, "device", str), model, param(params, "round", int), param(params, "seed", int)
     )
     if not isinstance(trained, Trained):
         raise JobError(f"train returned {type(trained).__name__}, not Trained")
@@ -122,12 +128,12 @@ def _train(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path)
         raise JobError(f"train returned a model that is not like its input: {error}") from error
     path = out_dir / "update.safetensors"
     write_tensors(path, trained.weights)
-    result = {"n_samples": int(n_samples), "metrics": _metrics(trained.metrics, "train")}
+    result = {"n_samples": int(n_samples), "metrics": checked_metrics(trained.metrics, "train")}
     return JobResult(result, {"update": path})
 
 
 def _aggregate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
-    n_samples = _param(params, "n_samples", list)
+    n_samples = param(params, "n_samples", list)
     names = [f"update/{index}" for index in range(len(n_samples))]
     unexpected = sorted(set(inputs) - {*names, "base", "carried"})
     if unexpected:
@@ -140,7 +146,7 @@ def _aggregate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: P
     mixing = None
     if "carried" in inputs:
         outputs["pre"] = out_dir / "pre.safetensors"
-        alpha = float(_param(params, "alpha", int | float))
+        alpha = float(param(params, "alpha", int | float))
         mixing = Mixing(_model_file(inputs, "carried"), alpha, outputs["pre"])
     try:
         aggregate(updates, base.model.specs, outputs["model"], mixing)
@@ -150,7 +156,7 @@ def _aggregate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: P
 
 
 def _evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
-    metrics = _metrics(_task(params).evaluate(_read(inputs, "model")), "evaluate")
+    metrics = checked_metrics(_task(params).evaluate(read_input(inputs, "model")), "evaluate")
     if "accuracy" not in metrics:
         raise JobError("evaluate returned no 'accuracy'")
     return JobResult(metrics, {})
@@ -170,8 +176,16 @@ KINDS: Mapping[str, Job] = {
 SPLIT = "sfft."
 """How the kinds of split learning begin, which are in `split.jobs`, loaded where one is asked for."""
 
+MIXTURE = "moe."
+"""How the kinds of a mixture of experts begin, which are in `moe.jobs`."""
+
+_MIXTURE_UPDATES = ("moe.pack", "moe.merge")
+"""Those of its updates are in `moe.updates`."""
+
 
 def _job_of(kind: str) -> Job | None:
+    if kind.startswith(MIXTURE):
+        return _mixture_job(kind)
     if not kind.startswith(SPLIT):
         return KINDS.get(kind)
     from orbitrain.learning.split.jobs import KINDS as SPLIT_KINDS  # needs onnxruntime
@@ -180,20 +194,30 @@ def _job_of(kind: str) -> Job | None:
     return partial(run, kind) if kind in SPLIT_KINDS else None
 
 
+def _mixture_job(kind: str) -> Job | None:
+    if kind in _MIXTURE_UPDATES:
+        updates = import_module("orbitrain.learning.moe.updates")
+        known: Mapping[str, Job] = updates.UPDATE_KINDS
+        return known[kind]
+    from orbitrain.learning.moe.jobs import KINDS as MIXTURE_KINDS
+
+    return MIXTURE_KINDS.get(kind)
+
+
 def _task(params: Mapping[str, Any]) -> Task:
     """Return the task of `params`, constructed once per worker and kept."""
-    given = _param(params, "task", dict)
-    regions = _param(given, "regions", dict)
+    given = param(params, "task", dict)
+    regions = param(given, "regions", dict)
     search_path = given.get("search_path")
     # As a list of pairs, because the order of the regions is the ring.
     key = json.dumps({**given, "regions": list(regions.items())}, sort_keys=True)
     task = _tasks.pop(key, None)
     if task is None:
         task = load_task(
-            _param(given, "spec", str),
+            param(given, "spec", str),
             given.get("options") or {},
             regions,
-            _param(given, "seed", int),
+            param(given, "seed", int),
             Path(search_path) if search_path else None,
         )
     while len(_tasks) >= MAX_TASKS:
@@ -218,7 +242,8 @@ def _weights(value: object, method: str) -> Tensors:
     return value
 
 
-def _metrics(value: object, method: str) -> dict[str, float]:
+def checked_metrics(value: object, method: str) -> dict[str, float]:
+    """Metrics that a user's `method` returned. Raises JobError unless they are finite numbers by name."""
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise JobError(f"{method} returned metrics that are not a dict of numbers by name")
     metrics = {name: float(value[name]) for name in sorted(value)}
@@ -228,7 +253,8 @@ def _metrics(value: object, method: str) -> dict[str, float]:
     return metrics
 
 
-def _read(inputs: Mapping[str, Path], name: str) -> Tensors:
+def read_input(inputs: Mapping[str, Path], name: str) -> Tensors:
+    """The tensors of an input. Raises JobError if it is absent or unreadable."""
     if name not in inputs:
         raise JobError(f"the job needs an input {name!r}")
     try:
@@ -246,7 +272,8 @@ def _model_file(inputs: Mapping[str, Path], name: str) -> Labelled:
         raise JobError(f"{name}: {error}") from error
 
 
-def _param(params: Mapping[str, Any], name: str, kind: Any) -> Any:
+def param(params: Mapping[str, Any], name: str, kind: Any) -> Any:
+    """A parameter, of this type (`bool` is none). Raises JobError."""
     value = params.get(name)
     if isinstance(value, bool) or not isinstance(value, kind):
         raise JobError(f"the job's parameter {name!r} is {value!r}")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from orbitrain.protocols.emsfl import Params as EmsflParams
 from orbitrain.protocols.fedmeld import Params, Region
 from orbitrain.protocols.sfft.between import Between
 from orbitrain.protocols.sfft.ring import Gather as GatherWay
@@ -20,6 +21,7 @@ from orbitrain.protocols.sfft.ring import Reduce
 from orbitrain.protocols.sfft.terms import Links, Pieces, Times, Work
 from orbitrain.protocols.sfft.terms import Params as SfftParams
 from orbitrain.roles import Way
+from orbitrain.runtime.emsfl_config import Emsfl, emsfl_params
 from orbitrain.scenario import SECOND_NS, Name, NodeName, Sha256, first_error
 from orbitrain.transport.rpc.address import (
     InvalidAddress,
@@ -241,7 +243,8 @@ class NodeConfig(_Table):
     preload: list[Preload] = []
     fedmeld: FedMeld | None = None
     sfft: Sfft | None = None
-    """Without either the node trains nothing: it sends, carries and receives files."""
+    emsfl: Emsfl | None = None
+    """Without any of the three the node trains nothing: it sends, carries and receives files."""
     task: Task | None = None
     gather: Gather = Gather()
 
@@ -258,12 +261,21 @@ class NodeConfig(_Table):
                 raise ValueError("sfft: must stand beside a [task], without [fedmeld] and no_plan")
             if self.name not in self.sfft.names:
                 raise ValueError(f"name: must be one that [sfft] speaks of, not {self.name!r}")
+        if self.emsfl is not None:
+            self._whole_emsfl(self.emsfl)
         return self
+
+    def _whole_emsfl(self, table: Emsfl) -> None:
+        if self.fedmeld is not None or self.sfft is not None or self.task is None or self.no_plan:
+            raise ValueError("emsfl: must stand beside a [task], without [fedmeld], [sfft] and no_plan")
+        known = {"satellite": [table.satellite], "device": table.devices}
+        if self.name not in known.get(self.kind, [self.name]):
+            raise ValueError(f"name: must be a {self.kind} that [emsfl] speaks of, not {self.name!r}")
 
     @property
     def is_learning(self) -> bool:
         """Whether it takes part in one of the systems."""
-        return self.fedmeld is not None or self.sfft is not None
+        return self.fedmeld is not None or self.sfft is not None or self.emsfl is not None
 
     @property
     def backbone_device(self) -> str:
@@ -297,6 +309,22 @@ class NodeConfig(_Table):
             "seed": self.seed,
             "search_path": str((folder / self.task.search_path).resolve()),
         }
+
+    def emsfl_task(self, folder: Path) -> dict[str, Any]:
+        """What a worker needs to construct the task; `folder` is where the configuration lies."""
+        assert self.emsfl is not None and self.task is not None
+        return self.emsfl.task(
+            {
+                "spec": self.task.spec,
+                "options": self.task.options,
+                "seed": self.seed,
+                "search_path": str((folder / self.task.search_path).resolve()),
+            }
+        )
+
+    def emsfl_params(self, folder: Path) -> EmsflParams:
+        assert self.emsfl is not None
+        return emsfl_params(self.emsfl, self.seed, self.emsfl_task(folder))
 
     def regions(self) -> tuple[Region, ...]:
         """Those whose services the node has to know: a device its own, every other node all."""

@@ -29,7 +29,7 @@ from orbitrain.learning.outcome import JobError
 from orbitrain.machine import LocalProtocolError, Machine
 from orbitrain.protocols.bundles import ROLE, Custodian
 from orbitrain.protocols.sfft import Params as SfftParams
-from orbitrain.roles import RegionServices, SfftAsks
+from orbitrain.roles import PlanWindows, RegionServices, SfftAsks
 from orbitrain.routes import PlanRoutes
 from orbitrain.runtime import clock as clocks
 from orbitrain.runtime.clock import SECOND_NS, Anchor, Clock, ClockError, ClockFile
@@ -102,6 +102,12 @@ class Node:
         asks = SfftAsks(self.plan, params, sfft_way(table, edge_s))
         self.plans.ask(asks.prepare)
         return asks
+
+    def windows(self) -> PlanWindows:
+        """When its contacts end by the plan; it follows the plan's updates."""
+        windows = PlanWindows(self.plan, self.config.name)
+        self.plans.ask(windows.prepare)
+        return windows
 
     def custodian(self) -> Custodian:
         """Who keeps its bundles; what it asks of the plan follows the plan's updates."""
@@ -203,7 +209,7 @@ def _nodes_known(config: NodeConfig, plan: ContactPlan) -> None:
     # A slice need not speak of a peer that only turns up unannounced, nor of other regions' devices.
     peers = config.link.peers if plan.for_node is None else ()
     regions = config.fedmeld.regions if plan.for_node is None and config.fedmeld else config.regions()
-    others = _sfft_nodes(config, plan)
+    others = [*_sfft_nodes(config, plan), *_emsfl_nodes(config, plan)]
     devices = [device for region in regions for device in region.devices]
     for name in [config.name, *peers, *devices, *others]:
         if name not in known:
@@ -221,6 +227,14 @@ def _sfft_nodes(config: NodeConfig, plan: ContactPlan) -> Sequence[str]:
     if config.name == config.sfft.server:
         raise ValueError("for_node: the server needs the whole plan")
     return next((members for members in config.sfft.planes if config.name in members), ())
+
+
+def _emsfl_nodes(config: NodeConfig, plan: ContactPlan) -> Sequence[str]:
+    """Nodes of EMS-FL that a plan must know; in a slice the satellite, as devices know nobody else."""
+    if config.emsfl is None:
+        return ()
+    table = config.emsfl
+    return [table.satellite, *(table.devices if plan.for_node is None else ())]
 
 
 def _prepare(config: NodeConfig, plan: ContactPlan) -> Callable[[], None]:

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from orbitrain.scenario.links import Links
-from orbitrain.scenario.protocols import Compute, FedMeldProtocol, Model, SfftProtocol, Task
+from orbitrain.scenario.protocols import Compute, EmsflProtocol, FedMeldProtocol, Model, SfftProtocol, Task
 from orbitrain.scenario.space import Constellation, Site, Station
 from orbitrain.scenario.tables import (
     NAME,
@@ -154,7 +154,7 @@ class Scenario(Table):
     truth: Truth | None = None
     updates: list[Update] = Field(default=[])
     compute: Compute = Compute()
-    protocol: Annotated[FedMeldProtocol | SfftProtocol, Field(discriminator="name")]
+    protocol: Annotated[FedMeldProtocol | SfftProtocol | EmsflProtocol, Field(discriminator="name")]
     model: Model | None = None
     task: Task
 
@@ -188,6 +188,8 @@ class Scenario(Table):
                 )
         self._read_elements(self.constellation, "constellation", info)
         satellites = sum(len(some.members) for some in self.constellation)
+        if isinstance(self.protocol, EmsflProtocol) and satellites != 1:
+            raise ValueError(f"constellation: must have one satellite for emsfl, not {satellites}")
         if satellites > NODES_MAX:
             raise ValueError(f"constellation: must have at most {NODES_MAX} satellites, not {satellites}")
         check_distinct(self._places(), "nodes")
@@ -209,13 +211,25 @@ class Scenario(Table):
 
     def _suits_protocol(self) -> None:
         """Raises ValueError for what the protocol needs and lacks, or has no use for."""
-        if isinstance(self.protocol, FedMeldProtocol):
-            for field in ("sites", "regions"):
-                if not getattr(self, field):
-                    raise ValueError(f"{field}: must be a list of tables, at least one, for fedmeld")
-            if self.model is not None:
-                raise ValueError("model: must not be given for fedmeld, whose task has its model")
+        if isinstance(self.protocol, SfftProtocol):
+            self._suits_sfft()
             return
+        name = self.protocol.name
+        for field in ("sites", "regions"):
+            if not getattr(self, field):
+                raise ValueError(f"{field}: must be a list of tables, at least one, for {name}")
+        if self.model is not None:
+            raise ValueError(f"model: must not be given for {name}, whose task has its model")
+        if isinstance(self.protocol, EmsflProtocol):
+            if self.task.init is not None:
+                raise ValueError("task.init: must not be given for emsfl, whose experts come with its task")
+            if self.protocol.gate_cycles > self.rounds:
+                raise ValueError(
+                    f"protocol.gate_cycles: must be at most rounds ({self.rounds}), "
+                    f"not {self.protocol.gate_cycles}"
+                )
+
+    def _suits_sfft(self) -> None:
         for field in ("sites", "regions"):
             if getattr(self, field):
                 raise ValueError(f"{field}: must not be given for sfft, whose samples are on satellites")
@@ -239,6 +253,12 @@ class Scenario(Table):
     def sfft(self) -> SfftProtocol:
         """Its table; for scenarios of SFFT only."""
         assert isinstance(self.protocol, SfftProtocol)
+        return self.protocol
+
+    @property
+    def emsfl(self) -> EmsflProtocol:
+        """Its table; for scenarios of EMS-FL only."""
+        assert isinstance(self.protocol, EmsflProtocol)
         return self.protocol
 
     def _read_elements(self, tables: list[Constellation], where: str, info: ValidationInfo) -> None:

@@ -25,6 +25,10 @@ class Compute(Table):
     """Of a satellite's batch through embedding and backbone on board."""
     head_s: float = Field(default=2.0, ge=0)
     add_s: float = Field(default=1.0, ge=0)
+    pack_s: float = Field(default=2.0, ge=0)
+    """Of what a device has trained, into an upload."""
+    survey_s: float = Field(default=5.0, ge=0)
+    """Of a device's trial samples through the whole model, to count which experts they are for."""
     on_board_flops: float | None = Field(default=None, gt=0, le=1e21)
     """FLOP/s of a satellite, from which `embed_s`, `on_board_s` and `head_s` follow."""
     ground_flops: float | None = Field(default=None, gt=0, le=1e21)
@@ -86,6 +90,46 @@ class SfftProtocol(Table):
                 f"chunk_samples: must cut {self.samples} samples into {CHUNKS_MAX} chunks at most"
             )
         return self
+
+
+class EmsflProtocol(Table):
+    """EMS-FL: experts that clusters of devices own, train out of contact and upload on the pass."""
+
+    name: Literal["emsfl"]
+    algorithm: Literal["ems_fl", "synchronous"] = "ems_fl"
+    """synchronous, the paper's baseline: everybody trains everything, in contact alone."""
+    masked: bool = True
+    """A device loads its cluster's experts alone, and routes to them alone."""
+    shared: Literal["none", "gate", "gate_and_backbone"] = "none"
+    """What the connected cluster trains beside its experts."""
+    gate_cycles: int = Field(default=0, ge=0, le=1_000_000)
+    """So many cycles at the end tune the gate, with all experts loaded."""
+    rank: int | None = Field(default=None, ge=1, le=4_096)
+    """Of the factors that updates travel as; without it they travel whole."""
+    threshold: float = Field(default=0.05, ge=0, lt=1)
+    """A cluster for which an expert is less relevant than this does not own it."""
+    capacity: int | None = Field(default=None, ge=1, le=256)
+    """Experts that a cluster owns at most."""
+    greedy: bool = False
+    """Experts are given out in their order, to clusters that have none first, as the paper has it."""
+    resplit_cycles: int = Field(default=0, ge=0, le=1_000_000)
+    """After so many commits of every owner experts are given out anew; 0: never."""
+    slot_s: float = Field(default=600.0, gt=0, le=366 * 86_400)
+    """From one round out of contact to the next."""
+    rounds_max: int = Field(default=1, ge=1, le=100_000)
+    """Rounds that a device trains between two downloads at most."""
+    wait_s: float = Field(default=60.0, ge=0, le=86_400)
+    """From the first upload of a pass: so long those that have not come are waited for."""
+    margin_s: float = Field(default=30.0, ge=0, le=86_400)
+    """Before the believed end of a pass: what has come by then counts."""
+    lease_s: float = Field(default=86_400.0, gt=0, le=366 * 86_400)
+    """A cluster that commits nothing for so long is left out of the next split."""
+    decay: float = Field(default=0.5, ge=0, le=1)
+    """Weight of an update for each version that its base is behind."""
+    stale_most: int = Field(default=4, ge=0, le=1_000)
+    """Versions that an update's base may be behind."""
+    clip: float | None = Field(default=None, gt=0, le=1e9)
+    """Norm that a stale update has at most."""
 
 
 CHUNKS_MAX = 256

@@ -13,7 +13,12 @@ from orbitrain.runtime.config import NodeConfig
 from orbitrain.step import Event
 from orbitrain.systems.system import Evaluation, Watch
 
-WATCHED: Final = frozenset({"aggregated", "model_adopted", "committed", "head_adopted"})
+WATCHED: Final = frozenset(
+    {
+        *("aggregated", "model_adopted", "committed", "head_adopted"),
+        *("pass_ended", "model_assembled", "finished"),
+    }
+)
 """Kinds of events that any watch takes in."""
 
 
@@ -77,6 +82,40 @@ class HeadWatch:
         return tuple(self._heads[-1:])
 
 
+@dataclass(slots=True)
+class ExpertWatch:
+    """Passes of each cluster, and the whole models that were put together from its commits."""
+
+    clusters: Sequence[str]
+    _passes: dict[str, int] = field(default_factory=dict)
+    _models: dict[str, Digest] = field(default_factory=dict)
+    """The newest of each cluster."""
+    _last: Digest | None = None
+    _ended: bool = False
+
+    @property
+    def finished(self) -> bool:
+        return self._ended
+
+    def see(self, event: Event, node: str) -> tuple[Digest, ...]:
+        if event.kind == "finished":
+            self._ended = True
+        elif event.kind == "pass_ended":
+            self._passes[str(event.fields["cluster"])] = int(event.fields["cycle"])
+        elif event.kind == "model_assembled":
+            self._last = self._models[str(event.fields["cluster"])] = str(event.fields["digest"])
+            return (self._last,)
+        return ()
+
+    def shown(self, scores: Mapping[Digest, float]) -> Mapping[str, Any]:
+        rounds = {name: self._passes.get(name, 0) for name in self.clusters}
+        accuracy = {name: scores[digest] for name, digest in self._models.items() if digest in scores}
+        return {"rounds": rounds, "accuracy": accuracy}
+
+    def newest(self) -> tuple[Digest, ...]:
+        return () if self._last is None else (self._last,)
+
+
 def watched(config: NodeConfig, folder: Path) -> tuple[Watch, Evaluation]:
     """The watch of a ground node, and how it measures models, by the configuration that lies in `folder`."""
     if config.sfft is not None:
@@ -86,6 +125,9 @@ def watched(config: NodeConfig, folder: Path) -> tuple[Watch, Evaluation]:
         return HeadWatch(config.sfft.work.rounds, satellites), Evaluation(
             "sfft.evaluate", task, "head", pieces
         )
+    if config.emsfl is not None:
+        watch_experts = ExpertWatch([cluster.name for cluster in config.emsfl.clusters])
+        return watch_experts, Evaluation("moe.evaluate", {"task": config.emsfl_task(folder)}, "model", {})
     assert config.fedmeld is not None
     devices = {device: region.name for region in config.fedmeld.regions for device in region.devices}
     watch = RegionWatch(Progress(config.fedmeld.rounds, devices))

@@ -89,7 +89,7 @@ BAD = [
     ),
     (("name",), None, "name: is missing, must be a string"),
     (("seed",), -1, "seed: must be a whole number at least 0 and below 9223372036854775808, not -1"),
-    (("nonsense",), 1, "nonsense: unknown key, allowed are bus, clock, fedmeld"),
+    (("nonsense",), 1, "nonsense: unknown key, allowed are bus, clock, emsfl, fedmeld"),
     (("scenario_sha256",), "abc", "scenario_sha256: must be 64 lower-case hexadecimal digits, not 'abc'"),
     (("link",), None, "link: is missing, must be a table"),
     (("link", "listen"), "somewhere", "link.listen: must be host:port or unix:/PATH of at most 100 bytes"),

@@ -97,7 +97,7 @@ def test_every_scenario_that_ships_is_valid() -> None:
             "links.congestion: must be 'auto' or a kernel's name for a congestion control, such as 'bbr' or "
             "'cubic', not 'BBR'",
         ),
-        (("protocol", "name"), "isl", "protocol.name: must be 'fedmeld' or 'sfft', not 'isl'"),
+        (("protocol", "name"), "isl", "protocol.name: must be 'fedmeld' or 'sfft' or 'emsfl', not 'isl'"),
         (("protocol", "late"), "skip", "protocol.late: must be 'wait', not 'skip'"),
         (("task", "task"), "digits", "task.task: must be of the form package.module:Name, not 'digits'"),
         (("task", "init"), 3, "task.init: must be a string, not 3"),

@@ -1,0 +1,343 @@
+"""The jobs that make updates of a model's parts and merge them into it; numpy only, files to files.
+
+    kind       params                                    inputs                              outputs
+    moe.pack   items: [ITEM, ...], rank: int | null      base/ITEM, now/ITEM                 update/ITEM
+                                                         [, residual/ITEM]                   [, residual/ITEM]
+    moe.merge  items: {ITEM: {weights: [float, ...],     base/ITEM, update/ITEM/0..          ITEM
+                       clips: [float | null, ...]}}
+
+An item is `backbone`, `gate` or `expert/N`. The result of `pack` is {update_bytes: {ITEM: of its file}}, that
+of `merge` empty. The arithmetic is fixed to the last bit: each operation is one IEEE 754 float64 operation
+per element, in the order written, rounded once to nearest even, to the tensor's own dtype. (Finding factors
+is not: see `lora`.)
+
+pack, for each tensor, wanted = (now - base) + residual, without a residual now - base:
+
+    dense:     update = wanted.astype(base.dtype)
+    factored:  update = the float32 factors of `lora.factor(wanted, rank)`
+    residual = wanted - what was sent, in the base's dtype but at least float32
+
+A residual is made where a rank is asked for, of every tensor; one that is given is always added. A tensor is
+factored where that makes it smaller (`lora.is_factored`). Of float32, base + update is `now` to one unit in
+the last place of the larger of the two, and bit for bit while they are within a factor of two of each other.
+
+merge, eq. (35) on deltas (EMS-FL, section 2 of our notes), for each tensor, n over the updates as given:
+
+    total = 0.0
+    for n: total = total + share_n * values_n
+    merged = (base + total).astype(base.dtype)
+
+values_n are the dense update's, or of factors ((0.0 + B[:, 0] A[0, :]) + B[:, 1] A[1, :]) + ... share_n is
+weight_n, or weight_n * (clip_n / norm_n) where norm_n > clip_n: norm_n is the L2 norm of the update over all
+tensors of the item, the root of the exactly rounded sum (`math.fsum`) of the values' squares.
+
+Updates are a peer's: nothing is allocated by what they say; their names, shapes, dtypes and values are
+checked, and the reason begins with the name of the input that is bad.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from orbitrain.learning.aggregation import PIECE, BadModel, Labelled, finite_elements
+from orbitrain.learning.model_file import Elements, ModelFile, ModelWriter
+from orbitrain.learning.moe import lora
+from orbitrain.learning.outcome import JobError, JobResult
+from orbitrain.learning.tensors import MAX_MODEL_BYTES, Spec, TensorError, check_finite, check_same
+
+_ITEM: Final = re.compile(r"backbone|gate|expert/(0|[1-9][0-9]{0,5})")
+
+
+def pack(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    """Make the update of each item, from what it was to what it is. Raises JobError and TensorError."""
+    items = params.get("items")
+    if not isinstance(items, list) or not items:
+        raise JobError(f"the job's parameter 'items' is {items!r}, not a list of items")
+    names = [_named(item) for item in items]
+    if len(set(names)) < len(names):
+        raise JobError(f"the job's parameter 'items' is {items!r}: an item is there twice")
+    rank = params.get("rank")
+    if rank is not None and (type(rank) is not int or not 1 <= rank <= lora.RANK_MAX):
+        raise JobError(f"the job's parameter 'rank' is {rank!r}; it is null, or from 1 to {lora.RANK_MAX}")
+    _check_inputs(inputs, {f"{kind}/{item}" for kind in ("base", "now", "residual") for item in items})
+    outputs: dict[str, Path] = {}
+    for item, name in zip(items, names, strict=True):
+        residual = _file(inputs, f"residual/{item}") if f"residual/{item}" in inputs else None
+        change = _Change(_file(inputs, f"base/{item}"), _file(inputs, f"now/{item}"), residual)
+        change.check()
+        path = outputs[f"update/{item}"] = out_dir / f"update-{name}.safetensors"
+        rest = None
+        if rank is not None:
+            rest = outputs[f"residual/{item}"] = out_dir / f"residual-{name}.safetensors"
+        _write_update(item, change, rank, path, rest)
+    sizes = {item: outputs[f"update/{item}"].stat().st_size for item in items}
+    return JobResult({"update_bytes": sizes}, outputs)
+
+
+def merge(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
+    """Add the weighted updates to each item. Raises JobError and TensorError."""
+    items = params.get("items")
+    if not isinstance(items, dict) or not items:
+        raise JobError(f"the job's parameter 'items' is {items!r}, not weights and clips by item")
+    names = {item: _named(item) for item in items}
+    weights = {item: _weights(item, given) for item, given in items.items()}
+    expected = {f"update/{item}/{n}" for item, pairs in weights.items() for n in range(len(pairs))}
+    _check_inputs(inputs, expected | {f"base/{item}" for item in items})
+    outputs: dict[str, Path] = {}
+    for item, pairs in weights.items():
+        base = _file(inputs, f"base/{item}")
+        try:
+            lora.check_base(base.model.specs)
+        except TensorError as error:
+            raise BadModel(base.label, str(error)) from None
+        updates = [_update(_file(inputs, f"update/{item}/{n}"), base) for n in range(len(pairs))]
+        shares = [
+            _share(update, base.model.specs, weight, clip)
+            for update, (weight, clip) in zip(updates, pairs, strict=True)
+        ]
+        outputs[item] = out_dir / f"merged-{names[item]}.safetensors"
+        _write_merged(item, base, list(zip(updates, shares, strict=True)), outputs[item])
+    return JobResult({}, outputs)
+
+
+UPDATE_KINDS: Final = {"moe.pack": pack, "moe.merge": merge}
+"""As `learning.jobs.KINDS`."""
+
+
+# --- pack ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """An item before and after, and what former updates of it left out."""
+
+    base: Labelled
+    now: Labelled
+    residual: Labelled | None
+
+    def check(self) -> None:
+        """Raise BadModel unless these have the same tensors, of floats."""
+        specs = self.base.model.specs
+        like = {self.now: specs}
+        if self.residual is not None:
+            like[self.residual] = _residual_specs(specs)
+        for labelled, reference in like.items():
+            try:
+                check_same(labelled.model.specs, reference)
+            except TensorError as error:
+                raise BadModel(labelled.label, str(error)) from None
+
+    def wanted(self, name: str, start: int, stop: int) -> Elements:
+        """What the update should add, in float64."""
+        wanted = finite_elements(self.now, name, start, stop).astype(np.float64)
+        wanted -= finite_elements(self.base, name, start, stop)
+        if self.residual is not None:
+            wanted += finite_elements(self.residual, name, start, stop)
+        return wanted
+
+
+def _residual_specs(base: Mapping[str, Spec]) -> dict[str, Spec]:
+    return {name: Spec(np.promote_types(spec.dtype, np.float32), spec.shape) for name, spec in base.items()}
+
+
+def _write_update(item: str, change: _Change, rank: int | None, path: Path, rest: Path | None) -> None:
+    base = change.base.model.specs
+    try:
+        specs = lora.update_specs(base, rank)
+    except TensorError as error:
+        raise BadModel(change.base.label, str(error)) from None
+    with ExitStack() as stack:
+        stack.enter_context(np.errstate(over="ignore"))  # checked where it is put
+        writer = _Checked(item, stack.enter_context(ModelWriter(path, specs)), specs)
+        left = _residual_specs(base)
+        keeper = None
+        if rest is not None:
+            keeper = _Checked(item, stack.enter_context(ModelWriter(rest, left)), left)
+        for name, spec in base.items():
+            if rank is not None and lora.is_factored(spec.shape, rank):
+                matrix = change.wanted(name, 0, spec.count).reshape(spec.shape)
+                factors, residual = lora.compress(matrix, None, rank)
+                writer.put(name + lora.LORA_B, 0, factors.b)
+                writer.put(name + lora.LORA_A, 0, factors.a)
+                if keeper is not None:
+                    keeper.put(name, 0, residual)
+                continue
+            for start in range(0, spec.count, PIECE):
+                wanted = change.wanted(name, start, min(start + PIECE, spec.count))
+                sent = wanted.astype(spec.dtype)
+                writer.put(name, start, sent)
+                if keeper is not None:
+                    keeper.put(name, start, wanted - sent)
+
+
+# --- merge --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Part of a matrix whose elements lie one after the other: whole rows, or a part of one row."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    cols: int
+
+    @property
+    def start(self) -> int:
+        return self.top * self.cols + self.left
+
+    @property
+    def stop(self) -> int:
+        return (self.bottom - 1) * self.cols + self.right
+
+
+def _blocks(spec: Spec) -> Iterator[_Block]:
+    """At most PIECE elements each; what is no matrix counts as one row."""
+    rows, cols = spec.shape if len(spec.shape) == 2 else (1, spec.count)
+    if not rows * cols:
+        return
+    tall, wide = max(1, PIECE // cols), min(cols, PIECE)
+    for top in range(0, rows, tall):
+        for left in range(0, cols, wide):
+            yield _Block(top, min(top + tall, rows), left, min(left + wide, cols), cols)
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """A peer's update that has the tensors of its base."""
+
+    labelled: Labelled
+    ranks: Mapping[str, int | None]
+
+    def values(self, name: str, block: _Block) -> Elements:
+        """What it adds to a block of a tensor, in float64. Raises BadModel for values that are not finite."""
+        rank = self.ranks[name]
+        if rank is None:
+            return finite_elements(self.labelled, name, block.start, block.stop).astype(np.float64)
+        b = finite_elements(self.labelled, name + lora.LORA_B, block.top * rank, block.bottom * rank)
+        rows_of_a = (
+            finite_elements(
+                self.labelled, name + lora.LORA_A, k * block.cols + block.left, k * block.cols + block.right
+            )
+            for k in range(rank)
+        )
+        total = np.zeros((block.bottom - block.top, block.right - block.left))
+        lora.add_product(total, b.reshape(-1, rank), rows_of_a)
+        return total.reshape(-1)
+
+
+def _update(labelled: Labelled, base: Labelled) -> _Update:
+    try:
+        return _Update(labelled, lora.update_ranks(labelled.model.specs, base.model.specs))
+    except TensorError as error:
+        raise BadModel(labelled.label, str(error)) from None
+
+
+def _share(update: _Update, base: Mapping[str, Spec], weight: float, clip: float | None) -> float:
+    if clip is None:
+        return weight
+    pieces = (update.values(name, block) for name, spec in base.items() for block in _blocks(spec))
+    try:
+        with np.errstate(over="ignore"):
+            norm = math.sqrt(math.fsum(chain.from_iterable(np.square(piece).tolist() for piece in pieces)))
+    except OverflowError:  # of finite squares
+        norm = math.inf
+    if norm == math.inf:
+        raise BadModel(update.labelled.label, "its norm is not finite")
+    return weight * (clip / norm) if norm > clip else weight
+
+
+def _write_merged(item: str, base: Labelled, updates: list[tuple[_Update, float]], path: Path) -> None:
+    specs = base.model.specs
+    with ModelWriter(path, specs) as file, np.errstate(over="ignore", invalid="ignore"):  # checked by put
+        writer = _Checked(item, file, specs)
+        for name, spec in specs.items():
+            for block in _blocks(spec):
+                total = np.zeros(block.stop - block.start)
+                for update, share in updates:
+                    values = update.values(name, block)
+                    values *= share
+                    total += values
+                total += finite_elements(base, name, block.start, block.stop)
+                writer.put(name, block.start, total)
+
+
+# --- params and files ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A file whose tensors are rounded to their dtype and have to be finite."""
+
+    item: str
+    writer: ModelWriter
+    specs: Mapping[str, Spec]
+
+    def put(self, name: str, start: int, elements: Elements) -> None:
+        rounded = elements.astype(self.specs[name].dtype, copy=False)
+        try:
+            check_finite(name, rounded)
+        except TensorError as error:
+            raise BadModel(self.item, f"what comes out is too large: {error}") from None
+        self.writer.put(name, start, rounded)
+
+
+def _named(item: object) -> str:
+    """What the files of an item are called."""
+    if not isinstance(item, str) or not _ITEM.fullmatch(item):
+        raise JobError(f"there is no item {item!r}; they are backbone, gate, expert/0 and so on")
+    return item.replace("/", "-")
+
+
+def _weights(item: str, given: object) -> list[tuple[float, float | None]]:
+    """(weight, clip) of each update."""
+    found = given if isinstance(given, dict) else {}
+    weights, clips = found.get("weights"), found.get("clips")
+    if found.keys() != {"weights", "clips"} or not isinstance(weights, list) or not isinstance(clips, list):
+        raise JobError(f"{item}: {given!r} is not {{weights: [...], clips: [...]}}")
+    if not weights:
+        raise JobError(f"{item}: there is no update to merge")
+    if len(weights) != len(clips):
+        raise JobError(f"{item}: {len(weights)} weights but {len(clips)} clips")
+    for n, weight in enumerate(weights):
+        if not _is_number(weight) or weight < 0:
+            raise JobError(f"{item}: update {n} has weight {weight!r}; it must be finite and not negative")
+    for n, clip in enumerate(clips):
+        if clip is not None and (not _is_number(clip) or clip <= 0):
+            raise JobError(f"{item}: update {n} has clip {clip!r}; it must be null, or finite and positive")
+    return [(float(w), None if clip is None else float(clip)) for w, clip in zip(weights, clips, strict=True)]
+
+
+def _is_number(value: object) -> bool:
+    """Finite, as a float64."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _check_inputs(inputs: Mapping[str, Path], expected: set[str]) -> None:
+    unexpected = sorted(set(inputs) - expected)
+    if unexpected:
+        raise JobError(f"the job has an input {unexpected[0]!r} that its items do not explain")
+
+
+def _file(inputs: Mapping[str, Path], name: str) -> Labelled:
+    if name not in inputs:
+        raise JobError(f"the job needs an input {name!r}")
+    try:
+        return Labelled(name, ModelFile(inputs[name], MAX_MODEL_BYTES))
+    except TensorError as error:
+        raise BadModel(name, str(error)) from error
