@@ -274,6 +274,7 @@ class Device:
         state.until_ns, state.in_pass, state.calling = state.contact_until_ns, True, False
         self._was_early = self.end_ns is None
         fields = {
+            "device": self.name,
             "number": model.number,
             "epoch": model.epoch,
             "versions": {item: model.items[item].number for item in sorted(model.items)},

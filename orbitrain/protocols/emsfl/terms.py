@@ -161,7 +161,7 @@ class Params:
 
     def is_tuned(self, cycle: int) -> bool:
         """Whether this pass of a cluster is one of the last, which train the gate."""
-        return 0 < self.work.gate_cycles and cycle > self.work.cycles - self.work.gate_cycles
+        return self.work.gate_cycles > 0 and cycle > self.work.cycles - self.work.gate_cycles
 
 
 def expert(number: int) -> str:
