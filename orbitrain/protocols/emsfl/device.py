@@ -203,8 +203,9 @@ class Device:
         self.end_ns = state.contact_until_ns = end_ns
         if self._was_early:
             state.until_ns = end_ns
-        elif self.now_ns >= state.until_ns:
-            state.in_pass = False
+        else:
+            state.in_pass = self.now_ns < state.until_ns
+        if not state.in_pass:
             state.failures = 0
             state.calling = not self.params.synchronous
         self._was_early = False
