@@ -203,8 +203,9 @@ class Device:
         self.end_ns = state.contact_until_ns = end_ns
         if self._was_early:
             state.until_ns = end_ns
-        elif self.now_ns >= state.until_ns:
-            state.in_pass = False
+        else:
+            state.in_pass = self.now_ns < state.until_ns
+        if not state.in_pass:
             state.failures = 0
             state.calling = not self.params.synchronous
         self._was_early = False
@@ -274,6 +275,7 @@ class Device:
         state.until_ns, state.in_pass, state.calling = state.contact_until_ns, True, False
         self._was_early = self.end_ns is None
         fields = {
+            "device": self.name,
             "number": model.number,
             "epoch": model.epoch,
             "versions": {item: model.items[item].number for item in sorted(model.items)},

@@ -178,7 +178,8 @@ class Passes:
                 actions += self._give(name)
                 if self._second(name) is Decision.MERGE:
                     return actions + of.commits.start(name, answers=True)
-        if not any(guest.there for guest in session.guests.values()):
+        is_over = of.now_ns >= session.end_ns  # a contact may come back before: a peer was restarted
+        if is_over and not any(guest.there for guest in session.guests.values()):
             actions += self._close(name)
         return actions
 
@@ -302,6 +303,7 @@ class Passes:
             yield (session.first_ns or session.begun_ns) + pace.wait_ns
             if session.end_ns:
                 yield session.end_ns - pace.margin_ns
+                yield session.end_ns
             if any(
                 guest.there and device not in self._of.contacts for device, guest in session.guests.items()
             ):

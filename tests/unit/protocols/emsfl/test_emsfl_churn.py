@@ -49,6 +49,17 @@ def test_a_pass_that_does_not_appear_costs_nothing_but_its_commit() -> None:
     assert [fields["version"] for fields in ran.committed()] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("at_s", [84, 86, 100])
+def test_a_link_that_is_gone_for_a_moment_makes_no_second_pass(at_s: int) -> None:
+    """Once the model is adopted; the gate may be lost by it."""
+    calm = lone(shared=Shared.GATE).run()
+    flaps = [PASSES[0], (PASSES[1][0], at_s), (at_s + 3, PASSES[1][1]), *PASSES[2:]]
+    ran = lone(flaps, shared=Shared.GATE).run()
+    check(ran)
+    assert contributors(ran) == contributors(calm)
+    assert len(ran.fields("pass_ended")) == len(calm.fields("pass_ended")) == 5
+
+
 def test_a_device_that_joins_in_mid_orbit_contributes_at_the_pass_after() -> None:
     ran = without_one("east-1", [0, 1], lease_ns=60 * SECOND_NS).run()
     check(ran)
