@@ -12,6 +12,7 @@ from orbitrain.protocols.sfft.costs import Load, round_traffic
 from orbitrain.protocols.sfft.planes import flood
 from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring
 from orbitrain.step import Job
+from tests.lanes import every_other_in_full
 from tests.trace.sfft_world import (
     HEAD,
     TOKENS,
@@ -114,9 +115,10 @@ def test_every_chunk_goes_down_once_whoever_schedules(scheduler: str) -> None:
     assert chunks_to_the_ground(ran) == chunks
 
 
-@pytest.mark.parametrize(
-    "node, t_s", list(zip(["a-1", "b-3", "gs", "server"] * 4, range(5, 197, 12), strict=True))
-)
+KILLS = list(zip(["a-1", "b-3", "gs", "server"] * 4, range(5, 197, 12), strict=True))
+
+
+@pytest.mark.parametrize("node, t_s", every_other_in_full(KILLS, by=4))
 def test_a_node_that_is_killed_at_any_time_costs_no_sample(node: str, t_s: int) -> None:
     ran = two_planes()
     ran.simulation.at(t_s * S, lambda: ran.simulation.kill(node))
@@ -125,10 +127,16 @@ def test_a_node_that_is_killed_at_any_time_costs_no_sample(node: str, t_s: int) 
     check_head(ran)
 
 
-@pytest.mark.parametrize("t_s", [3, 60, 150])
+COLLECTIVES = [
+    (Gather.TWO_WAY, Reduce.RING),
+    (Gather.ONE_WAY, Reduce.CHAIN),
+    (Gather.SEQUENTIAL, Reduce.GATHER),
+]
+
+
 @pytest.mark.parametrize(
-    "gather, reduce",
-    [(Gather.TWO_WAY, Reduce.RING), (Gather.ONE_WAY, Reduce.CHAIN), (Gather.SEQUENTIAL, Reduce.GATHER)],
+    "gather, reduce, t_s",
+    every_other_in_full([(*how, t_s) for how in COLLECTIVES for t_s in (3, 60, 150)]),
 )
 def test_without_a_satellite_that_is_gone_the_ring_goes_on_as_a_chain(
     gather: Gather, reduce: Reduce, t_s: int
