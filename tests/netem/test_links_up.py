@@ -131,7 +131,10 @@ def test_programs_in_the_namespaces_see_delay_and_rate_of_the_plan_change_over_a
     assert owned(RUN_ID) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(one, marks=pytest.mark.full) for one in (signal.SIGTERM, signal.SIGHUP))],
+)
 def test_interrupted_it_leaves_nothing(plan_file: Callable[..., Path], number: signal.Signals) -> None:
     before = devices()
     with up(plan_file(plan_of(steady("a", "b", 5, 10)))) as links:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import product
 
 import pytest
 
@@ -78,16 +79,19 @@ def two_planes(
     return world(believed, params, engine, scheduler, plan_of(params, true, END_S))
 
 
-@pytest.mark.parametrize("gather", list(Gather))
-@pytest.mark.parametrize("reduce", list(Reduce))
+@pytest.mark.parametrize("reduce, gather", every_other_in_full(list(product(Reduce, Gather))))
 def test_heads_equal_gradient_descent_on_the_union_of_all_samples(gather: Gather, reduce: Reduce) -> None:
     ran = two_planes(gather=gather, reduce=reduce).run()
     assert ran.participants() == [list(ran.params.satellites)] * 2
     check_head(ran)
 
 
-@pytest.mark.parametrize("sizes", [[1], [2], [3], [2, 1], [5, 3, 4]])
-@pytest.mark.parametrize("reduce", [Reduce.RING, Reduce.GATHER])
+SIZES = [[1], [2], [3], [2, 1], [5, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    "reduce, sizes", every_other_in_full(list(product([Reduce.RING, Reduce.GATHER], SIZES)))
+)
 def test_planes_of_any_size_come_to_the_same(sizes: list[int], reduce: Reduce) -> None:
     engine = NumpyEngine()
     params = params_of(sizes, engine, reduce=reduce)
@@ -268,8 +272,10 @@ def moved_bytes(ran: World, kind: str, link_class: str) -> tuple[int, int]:
     return sum(sizes), len(sizes)
 
 
-@pytest.mark.parametrize("gather", list(Gather))
-@pytest.mark.parametrize("reduce", [Reduce.RING, Reduce.CHAIN, Reduce.GATHER])
+SUMMED = [Reduce.RING, Reduce.CHAIN, Reduce.GATHER]
+
+
+@pytest.mark.parametrize("reduce, gather", every_other_in_full(list(product(SUMMED, Gather))))
 def test_a_round_moves_the_bytes_that_the_counters_expect(gather: Gather, reduce: Reduce) -> None:
     ran = two_planes(gather=gather, reduce=reduce, rounds=1, samples=64, chunk_samples=16).run()
     params = ran.params

@@ -70,10 +70,14 @@ def without_passes_before(until_s: float) -> Callable[[Spells], Spells]:
     return lambda spells: [one for one in spells if one[0] != "feeder" or one[1][2] >= until_s]
 
 
+@pytest.fixture(scope="module")
+def unannounced() -> World:
+    return two_planes(without_passes_before(300), as_told).run()
+
+
 @pytest.mark.parametrize("t_s", [5, 40, 60])
-def test_a_pass_that_is_announced_later_is_used(t_s: int) -> None:
+def test_a_pass_that_is_announced_later_is_used(unannounced: World, t_s: int) -> None:
     """Before it, and in the middle of it."""
-    unannounced = two_planes(without_passes_before(300), as_told).run()
     assert first_s(unannounced, "chunks_came") > 300
     ran = two_planes(without_passes_before(300), as_told)
     ran.update_at(t_s, [*rings(ran.params, END_S), *backhaul(ran.params, END_S), *PASSES, *CROSSINGS])
