@@ -409,8 +409,10 @@ class Core:
             self.jobs.pop(job_identity, None)
         self.jobs.update(step.jobs)
         self._states.update(step.snapshots)
-        for event in step.events:
-            self._reported.extend(event.objects)
+        fresh = [each for event in step.events for each in event.objects]
+        if not fresh:
+            return
+        self._reported.extend(fresh)
         total = sum(size for _, size in self._reported)
         while len(self._reported) > 1 and (
             len(self._reported) > REPORTED_OBJECTS_MAX or total > REPORTED_BYTES_MAX

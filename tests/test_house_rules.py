@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,13 @@ HEAVY = ("torch", "onnxruntime", "sklearn", "scipy", "skyfield", "sgp4", "matplo
 LOOPS = ("asyncio.get_running_loop", "asyncio.get_event_loop")
 
 
-def uses(source: str) -> Iterator[tuple[int, str]]:
+@cache  # each rule looks at every source
+def uses(source: str) -> tuple[tuple[int, str], ...]:
     """Every imported module and every dotted use of one, aliases resolved: (line, dotted name)."""
+    return tuple(_uses(source))
+
+
+def _uses(source: str) -> Iterator[tuple[int, str]]:
     tree = ast.parse(source)
     known: dict[str, str] = {}
     for node in ast.walk(tree):

@@ -82,6 +82,9 @@ class Network:
     """Slots of an instance as a flow network. `left` has the chunks that each plane has still to move."""
 
     def __init__(self, instance: Instance, slots: Sequence[Slot], left: Mapping[str, int]) -> None:
+        self._instance = instance
+        self._slots = slots
+        """Of these the first are in the network: as many as a maximum flow has been asked for."""
         self.left = {plane.name: left.get(plane.name, 0) for plane in instance.planes}
         self.links: list[LinkArc] = []
         self._total = sum(self.left.values())
@@ -95,13 +98,14 @@ class Network:
             self._arc(_SOURCE, self._plane_nodes[plane], chunks)
         self._exits: list[int] = []  # the arc from each slot to the sink
         self._marks: list[tuple[int, int, int]] = [self._mark()]  # nodes, arcs and links after so many slots
-        for slot in slots:
-            self._add(instance, slot)
-            self._marks.append(self._mark())
 
     def maximum(self, slots: int | None = None, exits: Sequence[int] | None = None) -> Flow:
         """A maximum flow through the first `slots` slots (all of them); `exits` bounds what each lets out."""
-        nodes, arcs, links = self._marks[len(self._exits) if slots is None else slots]
+        slots = len(self._slots) if slots is None else slots
+        while len(self._exits) < slots:
+            self._add(self._instance, self._slots[len(self._exits)])
+            self._marks.append(self._mark())
+        nodes, arcs, links = self._marks[slots]
         if not links:
             return Flow(0, self, 0)
         import numpy as np

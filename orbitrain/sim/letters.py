@@ -69,19 +69,21 @@ class Letters:
         """Start what is to have the link to a peer in contact, if that is free."""
         if node.core is None or peer not in node.contacts or peer in node.air:
             return
+        heads = node.core.outbox.heads(peer)
+        if not heads:
+            return  # which is so after most steps: the plan need not be asked
         ends, end_ns, handling_ns = (node.name, peer), node.contacts[peer], self._sim.settings.handling_ns
         contact = self._sim.links.active(*ends, self._sim.now_ns)
         if contact is None or self._sim.now_ns >= end_ns:
             return
         believed = self._sim.plan.active(*ends, self._sim.now_ns)
-        heads = node.core.outbox.heads(peer)
         lacking = [self._lacking(node, self._sim.nodes[peer], letter) for letter in heads]
         loads = [
             Load(ENVELOPE_BYTES + len(letter.body), total_bytes(pieces))
             for letter, pieces in zip(heads, lacking, strict=True)
         ]
         chosen = choose(loads, believed, self._sim.now_ns, handling_ns, chunk_of(contact, self._sim.now_ns))
-        if heads and (chosen is None or chosen.index or not chosen.fits):
+        if chosen is None or chosen.index or not chosen.fits:
             again_ns = reconsidered_ns(believed, end_ns)
             if again_ns is not None:
                 self._look_again(node, peer, again_ns)

@@ -141,6 +141,7 @@ def every_event(entries: Sequence[Entry]) -> list[tuple[object, ...]]:
     ]
 
 
+@pytest.mark.full
 def test_daemons_with_wrong_beliefs_do_what_the_simulator_does(tmp_path: Path) -> None:
     setting = setting_in(tmp_path)
     with workshop(setting) as shop:

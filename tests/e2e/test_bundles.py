@@ -81,7 +81,9 @@ def test_a_file_that_vanishes_while_it_is_queued_is_an_event_and_nothing_else_st
     depot.stop()
 
 
-@pytest.mark.parametrize("off_s", [3600, -3600, None])
+@pytest.mark.parametrize(
+    "off_s", [3600, *(pytest.param(off_s, marks=pytest.mark.full) for off_s in (-3600, None))]
+)
 def test_a_node_whose_clock_is_wrong_transfers_and_is_told(lab: Lab, off_s: int | None) -> None:
     """By an hour, or not set at all since it booted: then its time stands at the plan's epoch."""
     clocks = {name: lab.folder / f"{name}.clock" for name in KINDS}

@@ -8,7 +8,6 @@ import json
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.learning.tensors import Tensors, encode_tensors
+from orbitrain.planning import build_plan
 from orbitrain.results import UPDATE_ENDS, count_bytes, summarise
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import Scenario, load_scenario
@@ -159,7 +159,7 @@ def test_links_that_are_not_there_yet_are_refused_in_one_line(lab: Lab) -> None:
 
 
 def test_a_journal_that_cannot_be_read_ends_a_run_in_one_line(lab: Lab) -> None:
-    run = Run(lab, place_scenario(lab.folder / "scenario"), lab.folder / "out")
+    run = Run(lab, place_scenario(lab.folder / "scenario", satellites="1"), lab.folder / "out")
     program = run.start()
     journal = run.state("sat-0") / "journal.sqlite"
     wait_until("sat-0 has a journal", journal.exists)
@@ -248,15 +248,14 @@ def test_a_carrier_loads_no_learning_framework_and_stays_small(finished: Finishe
 # ---------------------------------------------------------------------------------------------- the plan
 
 
-def built_plan(lab: Lab, file: Path) -> ContactPlan:
-    path = lab.folder / "plan.json"
-    assert lab.orbitrain("plan", "build", file, "--out", path).code == 0
-    return ContactPlan.from_json(path.read_bytes())
+@pytest.fixture(scope="module")
+def plan(finished: Finished) -> ContactPlan:
+    """The one of the small scenario, as the run has built and kept it."""
+    return ContactPlan.from_json((finished.run.out / "plan.json").read_bytes())
 
 
-def test_a_plan_moved_by_a_minute_moves_the_first_messages_by_a_minute(lab: Lab) -> None:
+def test_a_plan_moved_by_a_minute_moves_the_first_messages_by_a_minute(lab: Lab, plan: ContactPlan) -> None:
     file = place_scenario(lab.folder / "scenario")
-    plan = built_plan(lab, file)
     # Without the passes under way at the start: their later part would come into view.
     risen = replace(plan, contacts=tuple(c for c in plan.contacts if c.start_ns > 0))
     first_ns = []
@@ -277,9 +276,9 @@ def test_a_plan_moved_by_a_minute_moves_the_first_messages_by_a_minute(lab: Lab)
 
 
 def test_without_contacts_no_byte_of_the_protocol_moves(lab: Lab) -> None:
-    file = place_scenario(lab.folder / "scenario")
-    plan = built_plan(lab, file)
-    (lab.folder / "empty.json").write_bytes(replace(plan, contacts=(), duration_ns=600 * SECOND_NS).to_json())
+    file = place_scenario(lab.folder / "scenario", satellites="1")
+    plan = replace(build_plan(load_scenario(file)), contacts=(), duration_ns=600 * SECOND_NS)
+    (lab.folder / "empty.json").write_bytes(plan.to_json())
     run = Run(
         lab, file, lab.folder / "out", ("--quiet", "--no-baseline", "--plan", lab.folder / "empty.json")
     )
@@ -293,9 +292,9 @@ def test_without_contacts_no_byte_of_the_protocol_moves(lab: Lab) -> None:
     assert not told(run.journals(), "letter_delivered")
 
 
-def test_a_plan_of_another_scenario_is_refused_in_one_line(lab: Lab) -> None:
+def test_a_plan_of_another_scenario_is_refused_in_one_line(lab: Lab, plan: ContactPlan) -> None:
     file = place_scenario(lab.folder / "scenario")
-    plan = replace(built_plan(lab, file), scenario_sha256="0" * 64)
+    plan = replace(plan, scenario_sha256="0" * 64)
     (lab.folder / "other.json").write_bytes(plan.to_json())
     assert plan.scenario_sha256 != load_scenario(file).sha256
     refused = lab.orbitrain("run", file, "--plan", lab.folder / "other.json", "--out", lab.folder / "out")

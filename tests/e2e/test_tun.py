@@ -360,6 +360,7 @@ def test_whatever_is_killed_a_run_goes_on_and_nothing_is_left(lab: Lab) -> None:
     assert not left_of(run)
 
 
+@pytest.mark.full
 def test_a_run_stays_with_the_links_it_was_begun_with(lab: Lab) -> None:
     run = across(lab, {"sat-0": [(0, 1400)]})
     program = run.start()

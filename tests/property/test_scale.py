@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from orbitrain.core import REPORTED_OBJECTS_MAX
 from orbitrain.planning import build_plan, fedmeld_params
 from orbitrain.results import count_carries, lineage
@@ -40,6 +42,7 @@ HELD_BETWEEN_COLLECTIONS = 64
 """A node collects every 64 steps; a step brings in an object at the most, counted over a round's steps."""
 
 
+@pytest.mark.full
 def test_sixty_satellites_and_fifty_devices_live_through_a_day() -> None:
     sites = ", ".join(
         f'{{ name = "{name}", latitude_degrees = {lat}, longitude_degrees = {lon} }}'

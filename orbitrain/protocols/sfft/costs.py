@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring, parts
 
@@ -67,6 +68,11 @@ def resolved(ring: Ring, how: Reduce, head_bytes: int, rate_byte_per_s: float, d
     """What `AUTO` stands for, the quicker of `GATHER` and `RING` (gather if both are as quick)."""
     if how is not Reduce.AUTO:
         return how
+    return _quicker(ring, head_bytes, rate_byte_per_s, delay_s)
+
+
+@lru_cache(maxsize=64)  # a node asks after every input, of one ring at a time
+def _quicker(ring: Ring, head_bytes: int, rate_byte_per_s: float, delay_s: float) -> Reduce:
     crossover = crossover_bytes(ring, rate_byte_per_s, delay_s)
     return Reduce.GATHER if crossover is None or head_bytes <= crossover else Reduce.RING
 

@@ -21,9 +21,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from functools import lru_cache
+from typing import Final, TypeVar
 
 T = TypeVar("T")
+
+_RINGS_KNOWN: Final = 256
+"""Members whose visits are remembered: all of a large fleet's, as each asks for its own after every input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,29 +141,39 @@ def forward(ring: Ring, me: str, how: Gather, chunks: Iterable[Chunk]) -> tuple[
     """
     sends: dict[str, list[Chunk]] = {}
     place = ring.members.index(me)
+    next_ones = ring.at(place + 1), ring.at(place - 1)
+    owners: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
     for chunk in chunks:
-        if chunk.owner not in ring.members:
-            continue
-        far_ahead, far_back = _reach(ring, how, chunk)
-        ahead, back = ring.hops(chunk.owner, me)
-        goes_on = (
-            (0 <= ahead < far_ahead, ring.at(place + 1)),
-            (0 <= back < far_back, ring.at(place - 1)),
-        )
-        for applies, neighbour in goes_on:
-            if applies and neighbour is not None:
-                sends.setdefault(neighbour, []).append(chunk)
+        owner = chunk.owner
+        if owner not in owners:
+            owners[owner] = _goes_on(ring, me, how, owner, next_ones)
+        for neighbour in owners[owner][2 * chunk.index < chunk.count]:
+            sends.setdefault(neighbour, []).append(chunk)
     return tuple((neighbour, tuple(some)) for neighbour, some in sends.items())
 
 
-def _reach(ring: Ring, how: Gather, chunk: Chunk) -> tuple[int, int]:
+def _goes_on(
+    ring: Ring, me: str, how: Gather, owner: str, next_ones: tuple[str | None, str | None]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """To which of the next ones (ahead, back) chunks of a block's second half go, and those of its first."""
+    if owner not in ring.members:
+        return (), ()
+    hops = ring.hops(owner, me)
+
+    def neighbours(first_half: bool) -> tuple[str, ...]:
+        each = zip(hops, _reach(ring, how, first_half), next_ones, strict=True)
+        return tuple(name for way, far, name in each if 0 <= way < far and name is not None)
+
+    return neighbours(False), neighbours(True)
+
+
+def _reach(ring: Ring, how: Gather, first_half: bool) -> tuple[int, int]:
     """How many hops ahead and back of its owner a chunk is taken: to each other member by one way."""
     others = len(ring) - 1
     if not ring.closed:
         return others, others  # to the ends, of which there is nothing beyond
     if how is not Gather.TWO_WAY:
         return others, 0
-    first_half = 2 * chunk.index < chunk.count
     ahead = (others + first_half) // 2
     return ahead, others - ahead
 
@@ -242,6 +256,7 @@ def visit(ring: Ring, how: Reduce, part: int, step: int) -> Visit | None:
     return Visit(part, step, tour[step], adds, len(names) == len(ring), names, to)
 
 
+@lru_cache(maxsize=_RINGS_KNOWN)
 def visits(ring: Ring, how: Reduce, me: str) -> tuple[Visit, ...]:
     """All that `me` does in a reduction, by part and step. Those of step 0 wait for no message."""
     return tuple(

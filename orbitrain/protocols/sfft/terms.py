@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from google.protobuf.message import Message
@@ -106,6 +106,11 @@ class Params:
     times: Times
     links: Links
     settings: Mapping[str, Any]
+    _plane_of: Mapping[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        numbers = {name: number for number, members in enumerate(self.planes) for name in members}
+        object.__setattr__(self, "_plane_of", numbers)
 
     @property
     def satellites(self) -> tuple[str, ...]:
@@ -113,10 +118,9 @@ class Params:
 
     def plane_of(self, satellite: str) -> int:
         """RemoteProtocolError for a name that is no satellite's."""
-        for number, members in enumerate(self.planes):
-            if satellite in members:
-                return number
-        raise RemoteProtocolError(f"there is no satellite {satellite[:64]!r}")
+        if satellite not in self._plane_of:
+            raise RemoteProtocolError(f"there is no satellite {satellite[:64]!r}")
+        return self._plane_of[satellite]
 
     def role_of(self, node: str) -> str:
         if node == self.server:

@@ -214,6 +214,8 @@ class _Put:
         self._sent = sent
         self._stopped = False
         self._whole = False
+        self._limit: asyncio.Timeout | None = None
+        """Of the write under way."""
 
     @property
     def in_air_bytes(self) -> int:
@@ -225,6 +227,7 @@ class _Put:
 
     async def run(self, call: Any, file: BinaryIO, patience_s: float) -> bool:
         """Raises TimeoutError when the peer shows no sign, and what gRPC raises."""
+        call.add_done_callback(self._call_ended)
         reading = asyncio.ensure_future(call.read())
         said = told = False
         try:
@@ -250,6 +253,11 @@ class _Put:
                 reading = asyncio.ensure_future(call.read())
         finally:
             reading.cancel()
+
+    def _call_ended(self, call: Any) -> None:
+        """A write to a call that ends before it has begun would never come back by itself."""
+        if self._limit is not None:
+            self._limit.reschedule(0.0)
 
     async def _send(self, call: Any, file: BinaryIO, reading: asyncio.Future[Any], patience_s: float) -> None:
         """Fill the window, as far as there is room; until the peer says something.
@@ -283,8 +291,14 @@ class _Put:
         self._client.object_bytes += len(data)
         # The peer has ended the call: what it has to say is read next.
         with suppress(asyncio.InvalidStateError):
-            async with asyncio.timeout(patience_s):
-                await call.write(message)
+            try:
+                async with asyncio.timeout(patience_s) as self._limit:
+                    await call.write(message)
+            except TimeoutError:
+                if not call.done():
+                    raise
+            finally:
+                self._limit = None
 
     def _hear(self, progress: link_pb2.Progress) -> bool:
         """Whether the object is whole now."""

@@ -21,7 +21,9 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("command", [("sim",), ("run", "--links", "none")])
+@pytest.mark.parametrize(
+    "command", [("sim",), pytest.param(("run", "--links", "none"), marks=pytest.mark.full)]
+)
 def test_cuda_that_is_not_offered_is_refused(
     place: Any, refused: Callable[..., str], command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ The referee is SGP4's own positions in TEME, which is ITRS but for a turn about 
 from __future__ import annotations
 
 import itertools
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,26 @@ EDGE_S = 0.01
 APART_S = 0.05
 
 
+class Flown(tuple[Any, ...]):
+    """Positions shortly before some instants, at them and shortly after; what follows is reckoned once."""
+
+    @cached_property
+    def frames(self) -> tuple[Any, ...]:
+        # Nadir, along, across, as rows: following the position about the orbit normal, which stays.
+        across = np.cross(self[2] - self[0], -self[1])
+        across /= np.linalg.norm(across, axis=1)[:, np.newaxis]
+        frames = []
+        for position in self:
+            down = -position + across * np.sum(position * across, axis=1)[:, np.newaxis]
+            down /= np.linalg.norm(down, axis=1)[:, np.newaxis]
+            frames.append(np.stack((down, np.cross(across, down), across), axis=1))
+        return tuple(frames)
+
+    @cached_property
+    def latitude(self) -> Any:
+        return geodetic(self[1])[0]
+
+
 class Truth:
     """Margins of every rule, straight from SGP4, by other formulas than ours."""
 
@@ -50,11 +71,11 @@ class Truth:
         assert not codes.any()
         return position
 
-    def flown(self, satellite: Satellite, t_s: Any) -> tuple[Any, ...]:
+    def flown(self, satellite: Satellite, t_s: Any) -> Flown:
         t_s = np.asarray(t_s, dtype=np.float64)
-        return tuple(self.position(satellite, t_s + shift) for shift in (-APART_S, 0.0, APART_S))
+        return Flown(self.position(satellite, t_s + shift) for shift in (-APART_S, 0.0, APART_S))
 
-    def margins(self, one: tuple[Any, ...], other: tuple[Any, ...], intra: bool) -> dict[str, Any]:
+    def margins(self, one: Flown, other: Flown, intra: bool) -> dict[str, Any]:
         """In km, km/s, degrees/s and degrees: 0 or below where the rule does not hold."""
         rules, found = self.rules, {}
         line = other[1] - one[1]
@@ -72,7 +93,7 @@ class Truth:
             before, after = (np.linalg.norm(other[i] - one[i], axis=1) for i in (0, 2))
             found["range rate"] = rules.range_rate_km_per_s - abs(after - before) / (2.0 * APART_S)
         if rules.angular_rate_degrees_per_s is not None:
-            for name, frames in (("first", self.frames(one)), ("second", self.frames(other))):
+            for name, frames in (("first", one.frames), ("second", other.frames)):
                 directions = []
                 for i in (0, 2):
                     away = other[i] - one[i]
@@ -81,21 +102,9 @@ class Truth:
                 turn = np.linalg.norm(directions[1] - directions[0], axis=1) / (2.0 * APART_S)
                 found[f"angular rate of {name}"] = rules.angular_rate_degrees_per_s - np.degrees(turn)
         if rules.latitude_cut_degrees is not None:
-            for name, at in (("first", one[1]), ("second", other[1])):
-                found[f"latitude of {name}"] = rules.latitude_cut_degrees - abs(geodetic(at)[0])
+            for name, latitude in (("first", one.latitude), ("second", other.latitude)):
+                found[f"latitude of {name}"] = rules.latitude_cut_degrees - abs(latitude)
         return found
-
-    @staticmethod
-    def frames(flown: tuple[Any, ...]) -> tuple[Any, ...]:
-        # Nadir, along, across, as rows: following the position about the orbit normal, which stays.
-        across = np.cross(flown[2] - flown[0], -flown[1])
-        across /= np.linalg.norm(across, axis=1)[:, np.newaxis]
-        frames = []
-        for position in flown:
-            down = -position + across * np.sum(position * across, axis=1)[:, np.newaxis]
-            down /= np.linalg.norm(down, axis=1)[:, np.newaxis]
-            frames.append(np.stack((down, np.cross(across, down), across), axis=1))
-        return tuple(frames)
 
 
 def compare(

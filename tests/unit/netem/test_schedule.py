@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
+from operator import itemgetter
 from zlib import crc32
 
 import pytest
@@ -25,8 +27,8 @@ def replayed(schedule: Schedule, from_ns: int = 0) -> dict[Link, list[tuple[int,
 
 
 def in_force(changes: list[tuple[int, LinkState]], t_ns: int) -> LinkState | None:
-    states = [state for at_ns, state in changes if at_ns <= t_ns]
-    return states[-1] if states else None
+    before = bisect_right(changes, t_ns, key=itemgetter(0))
+    return changes[before - 1][1] if before else None
 
 
 def test_stepped_sets_the_value_in_the_middle_of_each_step() -> None:

@@ -187,7 +187,8 @@ async def test_closing_ends_an_object_on_its_way(place: Place) -> None:
     sending = asyncio.ensure_future(place.put(room))
     await begun.wait()
     await place.flows.close()
-    with pytest.raises(LinkDown):
+    with pytest.raises(LinkDown) as ended:
         await sending
+    assert "no sign of the peer" not in str(ended.value), "which would be after all of its patience"
     with pytest.raises(LinkDown):
         await place.flows.deliver(link_pb2.Letter(source="sender"), 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import product
 
 import pytest
 
@@ -12,6 +13,7 @@ from orbitrain.protocols.sfft.costs import Load, round_traffic
 from orbitrain.protocols.sfft.planes import flood
 from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring
 from orbitrain.step import Job
+from tests.lanes import every_other_in_full
 from tests.trace.sfft_world import (
     HEAD,
     TOKENS,
@@ -77,16 +79,19 @@ def two_planes(
     return world(believed, params, engine, scheduler, plan_of(params, true, END_S))
 
 
-@pytest.mark.parametrize("gather", list(Gather))
-@pytest.mark.parametrize("reduce", list(Reduce))
+@pytest.mark.parametrize("reduce, gather", every_other_in_full(list(product(Reduce, Gather))))
 def test_heads_equal_gradient_descent_on_the_union_of_all_samples(gather: Gather, reduce: Reduce) -> None:
     ran = two_planes(gather=gather, reduce=reduce).run()
     assert ran.participants() == [list(ran.params.satellites)] * 2
     check_head(ran)
 
 
-@pytest.mark.parametrize("sizes", [[1], [2], [3], [2, 1], [5, 3, 4]])
-@pytest.mark.parametrize("reduce", [Reduce.RING, Reduce.GATHER])
+SIZES = [[1], [2], [3], [2, 1], [5, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    "reduce, sizes", every_other_in_full(list(product([Reduce.RING, Reduce.GATHER], SIZES)))
+)
 def test_planes_of_any_size_come_to_the_same(sizes: list[int], reduce: Reduce) -> None:
     engine = NumpyEngine()
     params = params_of(sizes, engine, reduce=reduce)
@@ -114,9 +119,10 @@ def test_every_chunk_goes_down_once_whoever_schedules(scheduler: str) -> None:
     assert chunks_to_the_ground(ran) == chunks
 
 
-@pytest.mark.parametrize(
-    "node, t_s", list(zip(["a-1", "b-3", "gs", "server"] * 4, range(5, 197, 12), strict=True))
-)
+KILLS = list(zip(["a-1", "b-3", "gs", "server"] * 4, range(5, 197, 12), strict=True))
+
+
+@pytest.mark.parametrize("node, t_s", every_other_in_full(KILLS, by=4))
 def test_a_node_that_is_killed_at_any_time_costs_no_sample(node: str, t_s: int) -> None:
     ran = two_planes()
     ran.simulation.at(t_s * S, lambda: ran.simulation.kill(node))
@@ -125,10 +131,16 @@ def test_a_node_that_is_killed_at_any_time_costs_no_sample(node: str, t_s: int) 
     check_head(ran)
 
 
-@pytest.mark.parametrize("t_s", [3, 60, 150])
+COLLECTIVES = [
+    (Gather.TWO_WAY, Reduce.RING),
+    (Gather.ONE_WAY, Reduce.CHAIN),
+    (Gather.SEQUENTIAL, Reduce.GATHER),
+]
+
+
 @pytest.mark.parametrize(
-    "gather, reduce",
-    [(Gather.TWO_WAY, Reduce.RING), (Gather.ONE_WAY, Reduce.CHAIN), (Gather.SEQUENTIAL, Reduce.GATHER)],
+    "gather, reduce, t_s",
+    every_other_in_full([(*how, t_s) for how in COLLECTIVES for t_s in (3, 60, 150)]),
 )
 def test_without_a_satellite_that_is_gone_the_ring_goes_on_as_a_chain(
     gather: Gather, reduce: Reduce, t_s: int
@@ -260,8 +272,10 @@ def moved_bytes(ran: World, kind: str, link_class: str) -> tuple[int, int]:
     return sum(sizes), len(sizes)
 
 
-@pytest.mark.parametrize("gather", list(Gather))
-@pytest.mark.parametrize("reduce", [Reduce.RING, Reduce.CHAIN, Reduce.GATHER])
+SUMMED = [Reduce.RING, Reduce.CHAIN, Reduce.GATHER]
+
+
+@pytest.mark.parametrize("reduce, gather", every_other_in_full(list(product(SUMMED, Gather))))
 def test_a_round_moves_the_bytes_that_the_counters_expect(gather: Gather, reduce: Reduce) -> None:
     ran = two_planes(gather=gather, reduce=reduce, rounds=1, samples=64, chunk_samples=16).run()
     params = ran.params

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
 from orbitrain.protocols.sfft.ring import Reduce
+from tests.lanes import every_other_in_full
 from tests.trace.sfft_world import (
     NumpyEngine,
     Spell,
@@ -68,10 +70,14 @@ def without_passes_before(until_s: float) -> Callable[[Spells], Spells]:
     return lambda spells: [one for one in spells if one[0] != "feeder" or one[1][2] >= until_s]
 
 
+@pytest.fixture(scope="module")
+def unannounced() -> World:
+    return two_planes(without_passes_before(300), as_told).run()
+
+
 @pytest.mark.parametrize("t_s", [5, 40, 60])
-def test_a_pass_that_is_announced_later_is_used(t_s: int) -> None:
+def test_a_pass_that_is_announced_later_is_used(unannounced: World, t_s: int) -> None:
     """Before it, and in the middle of it."""
-    unannounced = two_planes(without_passes_before(300), as_told).run()
     assert first_s(unannounced, "chunks_came") > 300
     ran = two_planes(without_passes_before(300), as_told)
     ran.update_at(t_s, [*rings(ran.params, END_S), *backhaul(ran.params, END_S), *PASSES, *CROSSINGS])
@@ -108,8 +114,10 @@ def by_others(spells: Spells) -> Spells:
     ]
 
 
-@pytest.mark.parametrize("t_s", [130, 290, 330])
-@pytest.mark.parametrize("true", [moved(-70), moved(-20), moved(25), moved(140), by_others])
+OTHERS = [moved(-70), moved(-20), moved(25), moved(140), by_others]
+
+
+@pytest.mark.parametrize("t_s, true", every_other_in_full(list(product([130, 290, 330], OTHERS))))
 def test_a_crossing_that_is_moved_is_used_where_it_is(t_s: int, true: Callable[[Spells], Spells]) -> None:
     ran = two_planes(as_told, true)
     spells = [*rings(ran.params, END_S), *backhaul(ran.params, END_S), *PASSES, *CROSSINGS]
@@ -124,9 +132,12 @@ def without_link(a: str, b: str) -> Callable[[Spells], Spells]:
     return lambda spells: [one for one in spells if one[1][:2] != (a, b)]
 
 
-@pytest.mark.parametrize("t_s", [1.5, 3.5, 71, 305])
-@pytest.mark.parametrize("reduce", [Reduce.RING, Reduce.CHAIN, Reduce.GATHER])
-@pytest.mark.parametrize("opens", [True, False])
+@pytest.mark.parametrize(
+    "t_s, reduce, opens",
+    every_other_in_full(
+        list(product([1.5, 3.5, 71, 305], [Reduce.RING, Reduce.CHAIN, Reduce.GATHER], [True, False])), by=2
+    ),
+)
 def test_a_ring_that_the_update_closes_or_opens_is_formed_anew(
     t_s: float, reduce: Reduce, opens: bool
 ) -> None:
