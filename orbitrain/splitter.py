@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from orbitrain.protocols.emsfl import terms
 from orbitrain.splitting.relevance import Relevance, Table
@@ -26,6 +27,11 @@ class Owned:
     unserved: tuple[str, ...]
     revived: tuple[int, ...]
     memory: bytes
+
+
+def lacking() -> str:
+    """What a split needs that is not installed here, and what brings it; empty where all is there."""
+    return "" if find_spec("scipy") else "scipy is not installed, which pip install 'orbitrain[emsfl]' brings"
 
 
 def split_experts(

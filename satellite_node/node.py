@@ -7,8 +7,9 @@ from typing import Any
 
 from orbitrain.machine import Machine
 from orbitrain.roles import emsfl_machines, fedmeld_machines, sfft_machines
-from orbitrain.runtime.config import sfft_params
+from orbitrain.runtime.config import ConfigError, sfft_params
 from orbitrain.runtime.daemon import Composition, Node
+from orbitrain.splitter import lacking
 
 
 def _machines(node: Node) -> Mapping[str, Machine]:
@@ -17,6 +18,9 @@ def _machines(node: Node) -> Mapping[str, Machine]:
         params = sfft_params(config.sfft, config.sfft_task(node.folder))
         return sfft_machines(config.name, params, node.sfft_asks(params))
     if config.emsfl is not None:
+        if config.emsfl.work.algorithm == "ems_fl" and (what := lacking()):
+            # It would be missed at the first split, hours into a run.
+            raise ConfigError(f"{config.name}: emsfl: {what}")
         return emsfl_machines(config.name, config.emsfl_params(node.folder), node.windows())
     return fedmeld_machines("satellite", config.name, config.fedmeld_params(node.folder), node.services())
 

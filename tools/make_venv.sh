@@ -5,7 +5,7 @@ set -eu
 
 venv=.venv
 half=$venv/.half-made # there from the first moment of a new .venv until it is complete
-extras=testbed,train,digits,onnx,export,plot,bench,dev
+extras=testbed,train,digits,onnx,emsfl,export,plot,bench,dev
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 1; }

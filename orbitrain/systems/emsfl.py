@@ -29,6 +29,7 @@ from orbitrain.runtime.emsfl_config import (
 from orbitrain.runtime.engine import WorkerEngine
 from orbitrain.scenario import SECOND_NS, ScenarioError
 from orbitrain.setting import Setting
+from orbitrain.splitter import lacking
 from orbitrain.systems.emsfl_results import (
     assembled,
     cycles,
@@ -100,6 +101,8 @@ class EmsflSystem:
         """The mixture's parts, as warmed up."""
         self._check_plan()
         file, protocol = self._setting.file, self._scenario.emsfl
+        if protocol.algorithm == "ems_fl" and (what := lacking()):
+            raise ScenarioError(f"{file}: protocol.name: {what}")
         try:
             described, _ = engine.work("moe.describe", self._task, {})
             _, made = engine.work("moe.initial", self._task, {})

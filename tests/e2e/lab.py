@@ -20,11 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from orbitrain.machine import Severity
 from orbitrain.results import Entry
 from orbitrain.runtime.clock import SECOND_NS, ClockFile
 from orbitrain.scenario import Scenario, load_scenario
 from orbitrain.step import Event
+from orbitrain.testbed.host import obstacles
 
 HERE = Path(__file__).resolve().parent
 COMMAND = Path(sys.executable).with_name("orbitrain")
@@ -238,6 +241,24 @@ def told(entries: Sequence[Entry], kind: str, **fields: object) -> list[Entry]:
 
 
 # --------------------------------------------------------------------------------------------------- runs
+
+
+def tun_or_skip() -> None:
+    """Skip where no links of real packets can be made; in CI that is a failure."""
+    why = obstacles(["tun"])["tun"]
+    if not why:
+        return
+    inside = subprocess.run(
+        [sys.executable, "-m", "orbitrain.testbed.inside", "--try", "tun"],
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if inside.returncode != 0 or json.loads(inside.stdout)["tun"]:
+        said = inside.stdout.strip() or inside.stderr.strip()
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{why}; {said}")
 
 
 def place_scenario(folder: Path, **changes: str) -> Path:

@@ -9,8 +9,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,9 @@ from orbitrain.contacts.plan import ContactPlan, PlanNode
 from orbitrain.results import Entry, lineage
 from orbitrain.runtime.clock import SECOND_NS
 from orbitrain.scenario import Scenario, load_scenario
-from orbitrain.testbed.host import obstacles
 from orbitrain.testbed.shaping import run_id
 from orbitrain.transport.stripes import FLOWS
-from tests.e2e.lab import Lab, Run, place_scenario, told, wait_gone, wait_until
+from tests.e2e.lab import Lab, Run, place_scenario, told, tun_or_skip, wait_gone, wait_until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -76,19 +73,7 @@ Windows = Mapping[str, Sequence[tuple[int, int]]]
 
 @pytest.fixture(scope="module", autouse=True)
 def _links_can_be_made() -> None:
-    why = obstacles(["tun"])["tun"]
-    if why:
-        inside = subprocess.run(
-            [sys.executable, "-m", "orbitrain.testbed.inside", "--try", "tun"],
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        if inside.returncode != 0 or json.loads(inside.stdout)["tun"]:
-            said = inside.stdout.strip() or inside.stderr.strip()
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{why}; {said}")
+    tun_or_skip()
 
 
 def left_of(run: Run) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from orbitrain.protocols import emsfl
 from orbitrain.roles import PlanWindows, emsfl_machines
 from orbitrain.runtime.config import ConfigError, NodeConfig, dump_toml, load_config
 from orbitrain.runtime.daemon import load_plans
+from satellite_node import node as satellite_node
 
 S = 1_000_000_000
 GOOD: dict[str, Any] = {
@@ -160,3 +162,21 @@ def test_a_plan_must_know_the_satellite_and_a_whole_one_all_devices(tmp_path: Pa
     (tmp_path / "plan.json").write_bytes(whole_plan("a-0", "a-1").to_json())
     with pytest.raises(ConfigError, match="'b-0' is not a node of the plan"):
         load_plans(config, file)
+
+
+@pytest.mark.parametrize("algorithm", ["ems_fl", "synchronous"])
+def test_a_satellite_says_before_it_starts_that_it_lacks_what_a_split_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    monkeypatch.setattr("orbitrain.splitter.find_spec", lambda name: None)
+    values = {**changed(("emsfl", "work", "algorithm"), algorithm), "name": "sat-0", "kind": "satellite"}
+    config = NodeConfig.model_validate(values)
+    node: Any = SimpleNamespace(config=config, folder=tmp_path, windows=lambda: None)
+    if algorithm == "synchronous":  # nothing is given out
+        assert satellite_node.COMPOSITION.machines(node)
+        return
+    with pytest.raises(ConfigError) as refusal:
+        satellite_node.COMPOSITION.machines(node)
+    assert str(refusal.value) == (
+        "sat-0: emsfl: scipy is not installed, which pip install 'orbitrain[emsfl]' brings"
+    )

@@ -77,6 +77,16 @@ def test_a_cluster_that_never_sees_the_satellite_is_refused() -> None:
     assert str(refusal.value) == "demo.toml: regions[1].site: must see sat-0 at some time; nairobi never does"
 
 
+def test_a_host_without_what_a_split_needs_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orbitrain.splitter.find_spec", lambda name: None)
+    with pytest.raises(ScenarioError) as refusal:
+        system().objects(engine())
+    assert str(refusal.value) == (
+        "demo.toml: protocol.name: scipy is not installed, which pip install 'orbitrain[emsfl]' brings"
+    )
+    assert system(algorithm="synchronous").objects(engine())  # nothing is given out
+
+
 def test_a_task_that_is_no_mixture_is_refused() -> None:
     with pytest.raises(ScenarioError) as refusal:
         system().objects(engine("task 'a:b': no class of a mixture of experts"))
