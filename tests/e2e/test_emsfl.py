@@ -16,7 +16,7 @@ from tests.e2e.lab import COMMAND, Lab, Run, wait_until
 
 DEMO = Path(__file__).parents[2] / "deploy" / "scenarios" / "emsfl-demo.toml"
 CYCLES = 2
-RATE = "100"
+RATE = "150"
 SAME = ("rounds", "accuracy", "gamma", "model_sha256")
 """What daemons and simulator must agree on; bytes are measured."""
 
