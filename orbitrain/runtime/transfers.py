@@ -40,7 +40,7 @@ from orbitrain.runtime.letters import (
 )
 from orbitrain.runtime.outlook import Outlook
 from orbitrain.runtime.peer import Landing, Peer
-from orbitrain.runtime.turns import Turns
+from orbitrain.runtime.turns import HEAD_START_BYTES, Turns, are_news
 from orbitrain.transport.objects import CHUNK_BYTES_MIN, Pace, Range
 from orbitrain.transport.rpc import (
     LinkDown,
@@ -58,10 +58,6 @@ PING_BYTES: Final = 2_000
 PUTS_MAX: Final = 8
 """Objects of letters that go together that are under way at once: their round trips do not add up, and a
 receiver syncs them side by side."""
-
-HEAD_START_BYTES: Final = 2 * CHUNK_BYTES_MIN
-"""Of an object that its receiver cannot have, until the answer to its offer has come: what a link of some
-Mbit/s carries in that time, and little if it was there after all."""
 
 REFUSED_S: Final = 2.0
 """Wall seconds until a peer that refused is asked again."""
@@ -147,7 +143,7 @@ class Transfers:
                 others_bytes = here.client.in_air_bytes - in_air_bytes
                 here.client.pace = Pace(CHUNK_BYTES_MIN, HEAD_START_BYTES + others_bytes)
                 return CHUNK_BYTES_MIN
-            if offer.cancelled() or offer.exception() is not None or offer.result() != missing:
+            if offer.cancelled() or offer.exception() is not None or not are_news(missing, offer.result()):
                 return 0
             if whole:
                 return room(in_air_bytes)
@@ -221,7 +217,7 @@ class Transfers:
         offer = asyncio.create_task(self._offer(here, [letter]))
         try:
             await self._move_one(here, letter, news, False, offer)
-            return await offer == news
+            return are_news(news, await offer)
         finally:
             await _ended(offer)
 

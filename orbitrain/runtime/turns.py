@@ -13,6 +13,7 @@ from orbitrain.runtime.allowance import Allowance
 from orbitrain.runtime.letters import is_settled_only, letter_bytes
 from orbitrain.runtime.outlook import Outlook
 from orbitrain.runtime.peer import Peer
+from orbitrain.transport.objects import CHUNK_BYTES_MIN, Range
 from orbitrain.transport.rpc import LETTERS_BYTES_MAX, LETTERS_MAX, OBJECTS_MAX
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ LETTER_NAMES_BYTES: Final = 1024
 
 OBJECT_NAME_BYTES: Final = 80
 """Of an object's name on the wire."""
+
+HEAD_START_BYTES: Final = 2 * CHUNK_BYTES_MIN
+"""Of an object that its receiver cannot have, until the answer to its offer has come: what a link of some
+Mbit/s carries in that time, and little if it was there after all."""
 
 
 class Turns:
@@ -108,3 +113,12 @@ class Turns:
         """Whether a letter is the first of its mailbox and answered in time, with all that is in the air."""
         in_time = self._allowance.is_begun(here, letter_bytes(letter), here.client.in_air_bytes)
         return in_time and bool(self.standing([letter]))
+
+
+def are_news(news: Mapping[Digest, list[Range]], lacking: Mapping[Digest, list[Range]]) -> bool:
+    """Whether a peer lacks objects as it was thought, or all but of a head start that has come meanwhile."""
+    for digest, ((_, size),) in news.items():
+        gaps = lacking.get(digest, [])
+        if len(gaps) != 1 or gaps[0][0] > HEAD_START_BYTES or gaps[0][1] != size:
+            return False
+    return True
