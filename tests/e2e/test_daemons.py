@@ -249,7 +249,7 @@ async def attack(bench: Bench, blob: Path) -> None:
 def test_a_hostile_peer_is_refused_and_reported_and_the_run_goes_on(lab: Lab) -> None:
     kinds = {"bird": "satellite", "farm": "device", "mole": "device"}
     plan = plan_by_hand(kinds, [("bird", "farm", 0, 3000), ("bird", "mole", 0, 3000)], epoch_now())
-    bench = Bench(lab, plan, {"plain": ["farm"], "hill": ["mole"]}, 8, Times(1.0, 0.1, 0.2, 0.1))
+    bench = Bench(lab, plan, {"plain": ["farm"], "hill": ["mole"]}, rounds=8)
     bench.start("bird", "farm")
     wait_until("round 1 is done", lambda: told(bench.entries("farm"), "model_adopted"))
     blob = lab.folder / "blob"
@@ -381,7 +381,7 @@ async def counted_run(bench: Bench, ports: dict[str, int]) -> int:
 
 def test_bytes_in_the_result_are_those_of_the_sockets(lab: Lab) -> None:
     kinds = {"bird": "satellite", "farm": "device", "mill": "device"}
-    plan = plan_by_hand(kinds, [("bird", "farm", 1, 60), ("bird", "mill", 1, 60)], "2026-01-01T00:00:00Z")
+    plan = plan_by_hand(kinds, [("bird", "farm", 1, 100), ("bird", "mill", 1, 100)], "2026-01-01T00:00:00Z")
     clock = lab.folder / "clock.json"
     ClockFile(None, 0, 10.0, 0).write(clock)
     times = Times(acquisition_s=3, message_s=2, train_s=2, aggregate_s=2)

@@ -30,8 +30,8 @@ ROOT = HERE.parents[1]
 COMMAND = [sys.executable, "-m", "orbitrain"]
 RUN_ID = f"up{os.getpid()}"
 
-# A pass of 24 s at rate 2: nearer and faster until 12 s, then away again.
-PASS = [(0, 60 * MS, 2_000_000), (12 * S, 10 * MS, 10_000_000), (24 * S, 60 * MS, 2_000_000)]
+# A pass of 40 s at rate 2: nearer and faster until 20 s, then away again.
+PASS = [(0, 60 * MS, 2_000_000), (20 * S, 10 * MS, 10_000_000), (40 * S, 60 * MS, 2_000_000)]
 
 
 @dataclass
@@ -96,7 +96,7 @@ def up(plan: Path, *more: str, run_id: str = RUN_ID) -> Iterator[Up]:
 def test_programs_in_the_namespaces_see_delay_and_rate_of_the_plan_change_over_a_pass(
     plan_file: Callable[..., Path], tmp_path: Path
 ) -> None:
-    plan = plan_of(contact("a", "b", 0, 24 * S, *PASS), steady("b", "a", 5, 10))
+    plan = plan_of(contact("a", "b", 0, 40 * S, *PASS), steady("b", "a", 5, 10))
 
     def measure() -> list[str]:
         found = []
@@ -106,7 +106,7 @@ def test_programs_in_the_namespaces_see_delay_and_rate_of_the_plan_change_over_a
                 "b": {"netns": namespace_name(RUN_ID, "b"), "address": "10.213.0.2"},
             }
             shares = []
-            while links.t_ns(unix_ns()) < 15 * S:
+            while links.t_ns(unix_ns()) < 24 * S:
                 # A few single packets, then more than the link carries.
                 (one,) = exchange([links.flow("a", "b", 40, 5, 100)], tmp_path, 0.2)
                 (full,) = exchange([links.flow("a", "b", 120, 0.4, 1400)], tmp_path, 0.6)

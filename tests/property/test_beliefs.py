@@ -87,7 +87,7 @@ def agree(one: World, other: World) -> None:
         assert rounds[0][place] == rounds[1][place]
 
 
-@settings(max_examples=22, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(st.data(), passes(), st.sampled_from(["pre", "post"]), crashes)
 def test_wrong_beliefs_and_crashes_change_neither_the_books_nor_the_models(
     data: st.DataObject, believed: Passes, carry: str, faults: list[Crash]
@@ -99,7 +99,7 @@ def test_wrong_beliefs_and_crashes_change_neither_the_books_nor_the_models(
     agree(world, build(believed, carry).run())
 
 
-@settings(max_examples=15, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(st.data(), passes(), st.sampled_from(["pre", "post"]), crashes, lost_disks)
 def test_wrong_beliefs_and_lost_disks_change_neither_the_books_nor_the_models(
     data: st.DataObject, believed: Passes, carry: str, faults: list[Crash], lost: list[tuple[int, str]]
@@ -116,7 +116,7 @@ def test_wrong_beliefs_and_lost_disks_change_neither_the_books_nor_the_models(
 instants = st.lists(st.integers(1, DURATION_S - 1), min_size=1, max_size=3, unique=True)
 
 
-@settings(max_examples=22, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(st.data(), passes(), st.sampled_from(["pre", "post"]), crashes, instants, st.booleans())
 def test_updates_of_the_plan_and_crashes_change_neither_the_books_nor_the_models(
     data: st.DataObject, believed: Passes, carry: str, faults: list[Crash], at_s: list[int], truthful: bool
@@ -137,7 +137,7 @@ def test_updates_of_the_plan_and_crashes_change_neither_the_books_nor_the_models
     agree(world, build(believed, carry).run())
 
 
-@settings(max_examples=15, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(st.data(), passes(), crashes, st.integers(1, DURATION_S - 1))
 def test_links_that_follow_the_believed_plan_follow_its_updates(
     data: st.DataObject, believed: Passes, faults: list[Crash], at_s: int
@@ -153,7 +153,7 @@ def test_links_that_follow_the_believed_plan_follow_its_updates(
     agree(world, build(believed, "post").run())
 
 
-@settings(max_examples=15, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(passes(), st.sampled_from(["pre", "post"]), crashes)
 def test_a_true_plan_that_is_the_believed_one_changes_nothing(
     found: Passes, carry: str, faults: list[Crash]

@@ -59,7 +59,7 @@ def crash_at(world: World, faults: list[Crash]) -> None:
     world.simulation.crash = lambda node, step, point: (node, step, point) in wanted
 
 
-@settings(max_examples=28, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(passes(), st.sampled_from(["pre", "post"]), crashes)
 def test_crashes_change_neither_the_books_nor_the_models(
     found: Passes, carry: str, faults: list[Crash]
@@ -74,7 +74,7 @@ def test_crashes_change_neither_the_books_nor_the_models(
         assert final_models(shaken) == final_models(calm)
 
 
-@settings(max_examples=28, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(passes(), st.sampled_from(["pre", "post"]), crashes, lost_disks)
 def test_lost_disks_change_neither_the_books_nor_the_models(
     found: Passes, carry: str, faults: list[Crash], lost: list[tuple[int, str]]
@@ -91,7 +91,7 @@ def test_lost_disks_change_neither_the_books_nor_the_models(
         assert final_models(shaken) == final_models(calm)
 
 
-@settings(max_examples=28, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(st.integers(1, 60), st.sampled_from(CrashPoint), st.integers(0, 11), st.integers(22, 29))
 def test_one_crash_costs_passes_and_never_the_run(
     step: int, point: CrashPoint, victim: int, slot_s: int
