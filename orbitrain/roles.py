@@ -192,9 +192,9 @@ class PlanWindows:
 def emsfl_machines(name: str, params: emsfl.Params, windows: PlanWindows) -> dict[str, Machine]:
     """The EMS-FL role of a node: none for one that is neither the satellite nor a device of a cluster."""
     if name == params.satellite:
-        from orbitrain.splitter import split_experts  # devices do without
+        from orbitrain.splitting.epochs import split_epoch  # devices do without
 
-        return {emsfl.SATELLITE_ROLE: emsfl.Satellite(params, split_experts, windows)}
+        return {emsfl.SATELLITE_ROLE: emsfl.Satellite(params, split_epoch, windows)}
     if any(name in cluster.devices for cluster in params.clusters):
         return {emsfl.DEVICE_ROLE: emsfl.Device(params, name, windows)}
     return {}

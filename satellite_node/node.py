@@ -9,7 +9,7 @@ from orbitrain.machine import Machine
 from orbitrain.roles import emsfl_machines, fedmeld_machines, sfft_machines
 from orbitrain.runtime.config import ConfigError, sfft_params
 from orbitrain.runtime.daemon import Composition, Node
-from orbitrain.splitter import lacking
+from orbitrain.splitting.epochs import lacking
 
 
 def _machines(node: Node) -> Mapping[str, Machine]:

@@ -8,12 +8,14 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_validator
 
 from orbitrain.protocols.emsfl import Params
-from orbitrain.protocols.emsfl.terms import Algorithm, Cluster, Model, Pace, Rules, Shared, Stale, Times, Work
+from orbitrain.protocols.emsfl.terms import Algorithm, Cluster, Model, Pace, Shared, Stale, Times, Work
 from orbitrain.scenario import SECOND_NS, Name, NodeName, Sha256
 from orbitrain.scenario.tables import Table
+from orbitrain.splitting.relevance import LARGEST
+from orbitrain.splitting.rules import SplitRules
 
-EXPERTS_MAX: Final = 256
-"""Experts, and clusters: for more their split is not exact (`splitting.relevance.LARGEST`)."""
+EXPERTS_MAX: Final = LARGEST
+"""Experts, and clusters: for more their split is not exact."""
 
 
 class EmsflCluster(Table):
@@ -141,7 +143,7 @@ def emsfl_params(table: Emsfl, seed: int, task: Mapping[str, Any]) -> Params:
             survey_ns=_ns(times.survey_s),
         ),
         model=Model(layers=model.layers, experts=model.experts, top_k=model.top_k, items=dict(model.items)),
-        split=Rules(threshold=split.threshold, capacity=split.capacity, greedy=split.greedy),
+        split=SplitRules(split.threshold, model.top_k, split.capacity, split.greedy),
         seed=seed,
         task=dict(task),
     )

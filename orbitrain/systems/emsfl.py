@@ -29,7 +29,7 @@ from orbitrain.runtime.emsfl_config import (
 from orbitrain.runtime.engine import WorkerEngine
 from orbitrain.scenario import SECOND_NS, ScenarioError
 from orbitrain.setting import Setting
-from orbitrain.splitter import lacking
+from orbitrain.splitting.epochs import lacking
 from orbitrain.systems.emsfl_results import (
     assembled,
     cycles,

@@ -23,8 +23,6 @@ from orbitrain.protocols.emsfl.terms import (
     Model,
     Pace,
     Params,
-    Relevance,
-    Rules,
     Shared,
     Stale,
     Times,
@@ -32,6 +30,8 @@ from orbitrain.protocols.emsfl.terms import (
 )
 from orbitrain.results import Entry
 from orbitrain.sim import Simulation
+from orbitrain.splitting.relevance import Relevance
+from orbitrain.splitting.rules import SplitRules
 from orbitrain.step import Event, Job, canonical_json
 from tests.trace.world import OBJECT_BYTES, SECOND_NS, SETTINGS, Passes, plan_of, ring
 
@@ -196,10 +196,11 @@ class Turns:
     gamma: Mapping[str, float]
     unserved: tuple[str, ...]
     revived: tuple[int, ...]
-    memory: bytes
 
 
-def in_turns(relevance: Relevance, rules: Rules, memory: bytes, seed: int, epoch: int) -> Turns:
+def in_turns(
+    relevance: Relevance, rules: SplitRules, memory: bytes, seed: int, epoch: int
+) -> tuple[Turns, bytes]:
     assert memory == (b"" if epoch == 1 else str(epoch - 1).encode())
     served = [
         name for name, total in zip(relevance.clusters, relevance.totals, strict=True) if total
@@ -210,7 +211,7 @@ def in_turns(relevance: Relevance, rules: Rules, memory: bytes, seed: int, epoch
         for row, total in zip(relevance.counts, relevance.totals, strict=True)
     )
     unserved = tuple(name for name in relevance.clusters if name not in owners)
-    return Turns(owners, rows, dict.fromkeys(served, 1.0), unserved, (), str(epoch).encode())
+    return Turns(owners, rows, dict.fromkeys(served, 1.0), unserved, ()), str(epoch).encode()
 
 
 # --- worlds -------------------------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ def params_of(
         satellite=SATELLITE,
         clusters=tuple(emsfl.Cluster(one.name, one.devices) for one in ring(*clusters, devices=devices)),
         model=Model(LAYERS, experts, TOP_K, items),
-        split=Rules(0.05, None, False),
+        split=SplitRules(0.05, TOP_K),
         seed=1,
         task={},
         **parts,

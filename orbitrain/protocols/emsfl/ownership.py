@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from orbitrain.machine import Action, LocalProtocolError, Report, Severity
 from orbitrain.protocols.emsfl.rules import lapsed, split_due
-from orbitrain.protocols.emsfl.terms import Relevance, Split, Splitter, expert
+from orbitrain.protocols.emsfl.terms import Split, Splitter, expert
+from orbitrain.splitting.relevance import Relevance
 
 if TYPE_CHECKING:
     from orbitrain.protocols.emsfl.satellite import Satellite
@@ -56,11 +57,11 @@ class Ownership:
         of, state = self._of, self._of.state
         relevance = self._relevance()
         epoch = state.epoch + 1
-        split = self._splitter(relevance, of.params.split, state.memory, of.params.seed, epoch)
+        split, memory = self._splitter(relevance, of.params.split, state.memory, of.params.seed, epoch)
         owners = self._checked(split)
         state.epoch = epoch
         state.edition += 1
-        state.memory = split.memory
+        state.memory = memory
         state.resplit = False
         for number, owner in enumerate(owners):
             item = state.items[expert(number)]
@@ -91,7 +92,7 @@ class Ownership:
             rows = [state.members[device].counts for device in members]
             counts.append(tuple(sum(row[n] for row in rows) for n in range(of.params.model.experts)))
             totals.append(of.params.model.layers * sum(state.members[device].samples for device in members))
-        return Relevance(names, tuple(counts), tuple(totals), of.params.model.top_k)
+        return Relevance(names, tuple(counts), tuple(totals))
 
     def _checked(self, split: Split) -> list[str]:
         """Owners; an expert that was given to a cluster that is left out stays as it is."""

@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any, Final, Protocol
 
 from orbitrain.machine import Digest, RemoteProtocolError
+from orbitrain.splitting.relevance import Relevance
+from orbitrain.splitting.rules import SplitRules
 
 SATELLITE_ROLE: Final = "emsfl.satellite"
 DEVICE_ROLE: Final = "emsfl.device"
@@ -104,16 +106,6 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """How experts are given out: relevance below `threshold` counts as none; at most `capacity` experts a
-    cluster (None: no limit); `greedy`: one after the other, as the paper has it."""
-
-    threshold: float
-    capacity: int | None
-    greedy: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Params:
     """`task` is handed to jobs as it is."""
 
@@ -124,7 +116,7 @@ class Params:
     stale: Stale
     times: Times
     model: Model
-    split: Rules
+    split: SplitRules
     seed: int
     task: Mapping[str, Any]
 
@@ -179,20 +171,6 @@ def once(digests: Iterable[Digest]) -> tuple[Digest, ...]:
     return tuple(dict.fromkeys(digests))
 
 
-@dataclass(frozen=True, slots=True)
-class Relevance:
-    """How often each expert was chosen for the trial samples of each cluster, among `top_k` in every layer.
-
-    `counts` by cluster and expert, summed over layers; `totals` by cluster: samples times layers. Both are 0
-    of a cluster that has no samples, or takes no part.
-    """
-
-    clusters: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
-    totals: tuple[int, ...]
-    top_k: int
-
-
 class Split(Protocol):
     """Who owns what, and why."""
 
@@ -221,17 +199,15 @@ class Split(Protocol):
         """Experts that were given to a cluster though they are relevant to none."""
         ...
 
-    @property
-    def memory(self) -> bytes:
-        """For the next split: whose turn it is."""
-        ...
-
 
 class Splitter(Protocol):
     """Algorithm 1. Pure: the same arguments give the same split."""
 
-    def __call__(self, relevance: Relevance, rules: Rules, memory: bytes, seed: int, epoch: int) -> Split:
-        """`memory` is of the split before, empty at the first. `epoch` counts from 1."""
+    def __call__(
+        self, relevance: Relevance, rules: SplitRules, memory: bytes, seed: int, epoch: int
+    ) -> tuple[Split, bytes]:
+        """The split, and what the next one is told: whose turn it is. `memory` is of the split before, empty
+        at the first. `epoch` counts from 1."""
         ...
 
 

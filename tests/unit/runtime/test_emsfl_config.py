@@ -168,7 +168,7 @@ def test_a_plan_must_know_the_satellite_and_a_whole_one_all_devices(tmp_path: Pa
 def test_a_satellite_says_before_it_starts_that_it_lacks_what_a_split_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
 ) -> None:
-    monkeypatch.setattr("orbitrain.splitter.find_spec", lambda name: None)
+    monkeypatch.setattr("orbitrain.splitting.epochs.find_spec", lambda name: None)
     values = {**changed(("emsfl", "work", "algorithm"), algorithm), "name": "sat-0", "kind": "satellite"}
     config = NodeConfig.model_validate(values)
     node: Any = SimpleNamespace(config=config, folder=tmp_path, windows=lambda: None)

@@ -78,7 +78,7 @@ def test_a_cluster_that_never_sees_the_satellite_is_refused() -> None:
 
 
 def test_a_host_without_what_a_split_needs_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orbitrain.splitter.find_spec", lambda name: None)
+    monkeypatch.setattr("orbitrain.splitting.epochs.find_spec", lambda name: None)
     with pytest.raises(ScenarioError) as refusal:
         system().objects(engine())
     assert str(refusal.value) == (

@@ -157,7 +157,7 @@ def test_a_pass_whose_end_the_satellite_slept_through_is_over() -> None:
 
 def test_a_splitter_that_gives_experts_to_nobody_known_is_our_own_defect() -> None:
     def wrong(*arguments: object) -> object:
-        return type("Wrong", (), {"owners": ["mars", "east"], "memory": b""})()
+        return type("Wrong", (), {"owners": ["mars", "east"]})(), b""
 
     machine = emsfl.Satellite(PARAMS, wrong)  # type: ignore[arg-type]
     for name in ("east-0", "east-1", "west-0"):
