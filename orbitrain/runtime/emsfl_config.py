@@ -8,7 +8,19 @@ from typing import Any, Final, Literal
 from pydantic import Field, model_validator
 
 from orbitrain.protocols.emsfl import Params
-from orbitrain.protocols.emsfl.terms import Algorithm, Cluster, Model, Pace, Shared, Stale, Times, Work
+from orbitrain.protocols.emsfl.terms import (
+    BACKBONE,
+    GATE,
+    Algorithm,
+    Cluster,
+    Model,
+    Pace,
+    Shared,
+    Stale,
+    Times,
+    Work,
+    expert,
+)
 from orbitrain.scenario import SECOND_NS, Name, NodeName, Sha256
 from orbitrain.scenario.tables import Table
 from orbitrain.splitting.relevance import LARGEST
@@ -82,7 +94,7 @@ class EmsflModel(Table):
     def _whole(self) -> EmsflModel:
         if self.top_k > self.experts:
             raise ValueError(f"top_k: must be at most experts ({self.experts}), not {self.top_k}")
-        wanted = {"backbone", "gate", *(f"expert/{number}" for number in range(self.experts))}
+        wanted = {BACKBONE, GATE, *map(expert, range(self.experts))}
         if wrong := sorted(wanted ^ self.items.keys()):
             raise ValueError(
                 f"items: must be backbone, gate and expert/0 to expert/{self.experts - 1}; "

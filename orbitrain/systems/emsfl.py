@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from orbitrain.contacts.plan import ContactPlan
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import Digest, Machine
 from orbitrain.protocols.emsfl import Params
-from orbitrain.protocols.emsfl.terms import Algorithm
+from orbitrain.protocols.emsfl.terms import BACKBONE, GATE, Algorithm, expert
 from orbitrain.results import Entry, count_bytes
 from orbitrain.roles import PlanWindows, emsfl_machines
 from orbitrain.runtime.config import Preload, Task
@@ -135,7 +135,11 @@ class EmsflSystem:
 
     @property
     def _items(self) -> list[str]:
-        return ["backbone", "gate", *(f"expert/{number}" for number in range(self._described["experts"]))]
+        return self._items_with(range(self._described["experts"]))
+
+    @staticmethod
+    def _items_with(experts: Iterable[int]) -> list[str]:
+        return [BACKBONE, GATE, *map(expert, experts)]
 
     def preloaded(self, kind: str, name: str, *, baseline: bool = False) -> tuple[str, ...]:
         return () if kind == "ground" else tuple(self._items)
@@ -201,7 +205,7 @@ class EmsflSystem:
         protocol = self._scenario.emsfl
         partly = protocol.masked and protocol.algorithm == "ems_fl"
         experts = [0] if partly else list(range(self._described["experts"]))
-        items = ["backbone", "gate", *(f"expert/{number}" for number in experts)]
+        items = self._items_with(experts)
         first = self._devices[0]
         params = {
             **self._task,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Final
 
 from orbitrain.machine import Digest
 from orbitrain.results import Entry
 from orbitrain.scenario import SECOND_NS
+from orbitrain.splitting.gamma import predicted_reduction
+
+COMMITS: Final = frozenset({"expert_committed", "gate_committed", "backbone_committed"})
+"""Kinds of events that tell an item's next version."""
 
 
 def assembled(entries: Sequence[Entry]) -> list[tuple[int, str, int, Digest]]:
@@ -36,8 +40,8 @@ def cycles(entries: Sequence[Entry], scores: Mapping[Digest, float]) -> list[dic
     for entry in entries:
         fields = entry.event.fields
         match entry.event.kind:
-            case "expert_committed" | "gate_committed" | "backbone_committed":
-                versions[_item(entry)] = int(fields["version"])
+            case kind if kind in COMMITS:
+                versions[str(fields["item"])] = int(fields["version"])
             case "pass_ended":
                 place = str(fields["cluster"]), int(fields["cycle"])
                 found.append(
@@ -52,12 +56,6 @@ def cycles(entries: Sequence[Entry], scores: Mapping[Digest, float]) -> list[dic
                     }
                 )
     return found
-
-
-def _item(entry: Entry) -> str:
-    if entry.event.kind == "expert_committed":
-        return f"expert/{entry.event.fields['expert']}"
-    return entry.event.kind.removesuffix("_committed")
 
 
 def owners(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -85,10 +83,11 @@ def gamma(entries: Sequence[Entry]) -> dict[str, Any] | None:
         return None
     by_cluster = {str(name): round(float(value), 6) for name, value in splits[-1]["gamma"].items()}
     mean = fmean(by_cluster.values()) if by_cluster else 0.0
+    saved = predicted_reduction(mean)
     return {
         "by_cluster": by_cluster,
         "mean": round(mean, 6),
-        "predicted_reduction": round(1 - 1 / mean, 6) if mean > 0 else None,
+        "predicted_reduction": None if saved is None else round(saved, 6),
     }
 
 
@@ -110,7 +109,7 @@ def updates(entries: Sequence[Entry]) -> dict[str, int]:
                 items["accepted"] += 1
             case "update_refused":
                 items["refused"] += 1
-            case "expert_committed" | "gate_committed" | "backbone_committed":
+            case kind if kind in COMMITS:
                 items["merged"] += len(fields.get("contributors", ()))
     for fate in fates.values():
         counts[fate] += 1

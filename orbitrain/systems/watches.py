@@ -15,8 +15,13 @@ from orbitrain.systems.system import Evaluation, Watch
 
 WATCHED: Final = frozenset(
     {
-        *("aggregated", "model_adopted", "committed", "head_adopted"),
-        *("pass_ended", "model_assembled", "finished"),
+        "aggregated",
+        "model_adopted",
+        "committed",
+        "head_adopted",
+        "pass_ended",
+        "model_assembled",
+        "finished",
     }
 )
 """Kinds of events that any watch takes in."""

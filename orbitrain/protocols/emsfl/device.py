@@ -8,7 +8,6 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from orbitrain.machine import (
-    NEVER_NS,
     Acknowledged,
     Action,
     CancelJob,
@@ -31,7 +30,16 @@ from orbitrain.machine import (
 )
 from orbitrain.protocols.emsfl.checks import check_at_device
 from orbitrain.protocols.emsfl.survey import SURVEY, Survey
-from orbitrain.protocols.emsfl.terms import BACKBONE, GATE, SATELLITE_ROLE, Params, Windows, owned
+from orbitrain.protocols.emsfl.terms import (
+    BACKBONE,
+    GATE,
+    SATELLITE_ROLE,
+    Params,
+    Windows,
+    expiry_ns,
+    numbers,
+    owned,
+)
 from orbitrain.protocols.emsfl.uploads import Uploads
 from orbitrain.v1 import emsfl_pb2 as wire
 
@@ -243,9 +251,8 @@ class Device:
 
     @property
     def expires_ns(self) -> int:
-        """With the contact; a link that outlasts what is believed of it has no end that is known."""
-        end_ns = self.end_ns or 0
-        return end_ns if end_ns > self.now_ns else NEVER_NS
+        """With the contact."""
+        return expiry_ns(self.end_ns or 0, self.now_ns)
 
     def _ended(self, key: str, item: Acknowledged | Undelivered) -> list[Action]:
         state = self.state
@@ -317,7 +324,7 @@ class Device:
             "device": self.name,
             "round": state.round + 1,
             "seed": params.seed,
-            "experts": [int(item.partition("/")[2]) for item in self.own if item.startswith("expert/")],
+            "experts": numbers(self.own),
             "gate": tunes or GATE in self.own,
             "backbone": (tunes and model.backbone) or BACKBONE in self.own,
             "masked": model.masked,
@@ -349,7 +356,7 @@ class Device:
             "device": self.name,
             "round": state.round,
             "connected": state.connected,
-            "experts": [int(item.partition("/")[2]) for item in own if item.startswith("expert/")],
+            "experts": numbers(own),
             "loaded_bytes": int(result.get("loaded_bytes", 0)),
             "peak_bytes": int(result.get("peak_bytes", 0)),
             "seconds": self.params.times.train_ns / NANOSECONDS,

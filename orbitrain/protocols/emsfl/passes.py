@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from orbitrain.machine import NEVER_NS, Action, Lane, Report, Send, Severity
+from orbitrain.machine import Action, Lane, Report, Send, Severity
 from orbitrain.protocols.emsfl.checks import loaded_items
 from orbitrain.protocols.emsfl.rules import Clock, Decision, first_step, second_step
-from orbitrain.protocols.emsfl.terms import DEVICE_ROLE, Shared, once, owned
+from orbitrain.protocols.emsfl.terms import DEVICE_ROLE, Shared, expiry_ns, once, owned
 from orbitrain.v1 import emsfl_pb2 as wire
 
 if TYPE_CHECKING:
@@ -246,9 +246,9 @@ class Passes:
         ]
 
     def _expires_ns(self, device: str, name: str) -> int:
-        """With the contact; a link that outlasts what is believed of it has no end that is known."""
+        """With the contact."""
         end_ns = self._of.contacts.get(device, self._of.state.sessions[name].end_ns)
-        return end_ns if end_ns > self._of.now_ns else NEVER_NS
+        return expiry_ns(end_ns, self._of.now_ns)
 
     def _fetch(self, session: wire.Session) -> list[Action]:
         """Ask those in contact for items that are lost here, each once in a pass."""

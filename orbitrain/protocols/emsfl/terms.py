@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-from orbitrain.machine import Digest, RemoteProtocolError
+from orbitrain.machine import NEVER_NS, Digest, RemoteProtocolError
 from orbitrain.splitting.relevance import Relevance
 from orbitrain.splitting.rules import SplitRules
 
@@ -16,6 +16,7 @@ DEVICE_ROLE: Final = "emsfl.device"
 
 BACKBONE: Final = "backbone"
 GATE: Final = "gate"
+_EXPERT: Final = "expert/"
 
 
 class Algorithm(StrEnum):
@@ -158,12 +159,23 @@ class Params:
 
 def expert(number: int) -> str:
     """The item."""
-    return f"expert/{number}"
+    return f"{_EXPERT}{number}"
+
+
+def numbers(items: Iterable[str]) -> list[int]:
+    """Of those items that are experts, in their order."""
+    return [int(item.removeprefix(_EXPERT)) for item in items if item.startswith(_EXPERT)]
 
 
 def owned(owners: Sequence[str], cluster: str) -> tuple[str, ...]:
     """A cluster's experts, by number, of the owners of all."""
     return tuple(expert(number) for number, owner in enumerate(owners) if owner == cluster)
+
+
+def expiry_ns(end_ns: int, now_ns: int) -> int:
+    """Of a message that goes with its contact; a link that outlasts what is believed of it has no end that is
+    known."""
+    return end_ns if end_ns > now_ns else NEVER_NS
 
 
 def once(digests: Iterable[Digest]) -> tuple[Digest, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from orbitrain.machine import (
+    NEVER_NS,
     Acknowledged,
     Action,
     CancelJob,
@@ -80,17 +81,23 @@ class Uploads:
             upload.changes.add(item=item, base=work.bases[item].number, digest=state.updates[item])
         state.sending = self._of.key("upload")
         state.sent_in = state.contact
+        return self._sent(state.sending, upload, work, NEVER_NS)
+
+    def _sent(
+        self, key: str, message: wire.Upload | wire.Shared, work: wire.Work, expires_ns: int
+    ) -> list[Action]:
+        """A message with its updates, and the report of it."""
         fields = {
-            "key": state.sending,
+            "key": key,
             "epoch": work.epoch,
             "rounds": work.rounds,
             "samples": work.samples,
-            "items": [[change.item, change.base, change.digest] for change in upload.changes],
+            "items": [[change.item, change.base, change.digest] for change in message.changes],
         }
-        objects = once(change.digest for change in upload.changes)
+        objects = once(change.digest for change in message.changes)
         satellite = self._of.params.satellite
         return [
-            Send(satellite, SATELLITE_ROLE, state.sending, upload, Lane.UPDATE, objects),
+            Send(satellite, SATELLITE_ROLE, key, message, Lane.UPDATE, objects, expires_ns),
             Report("update_sent", Severity.ACTIVITY_LO, fields),
         ]
 
@@ -153,19 +160,7 @@ class Uploads:
         for item in sorted(work.now):
             shared.changes.add(item=item, base=work.bases[item].number, digest=outputs[f"update/{item}"])
         state.shared_key = self._of.key("shared")
-        fields = {
-            "key": state.shared_key,
-            "epoch": work.epoch,
-            "rounds": 1,
-            "samples": work.samples,
-            "items": [[change.item, change.base, change.digest] for change in shared.changes],
-        }
-        objects = once(change.digest for change in shared.changes)
-        satellite = self._of.params.satellite
-        return [
-            Send(satellite, SATELLITE_ROLE, state.shared_key, shared, Lane.UPDATE, objects, expires_ns),
-            Report("update_sent", Severity.ACTIVITY_LO, fields),
-        ]
+        return self._sent(state.shared_key, shared, work, expires_ns)
 
     def _clear_shared(self) -> None:
         for name in ("shared", "shared_job", "shared_key"):

@@ -35,9 +35,9 @@ def split(t_s: float, epoch: int, ratios: dict[str, float], **fields: Any) -> En
 def test_a_pass_tells_what_was_committed_by_its_end_and_how_good_the_model_is() -> None:
     entries = [
         entry("sat", 5, "pass_ended", cluster="a", cycle=1, uploads=0, gate=False),
-        entry("sat", 8, "expert_committed", expert=1, version=1, cluster="b", cycle=1, contributors=[]),
+        entry("sat", 8, "expert_committed", item="expert/1", version=1, cluster="b", contributors=[]),
         entry("sat", 9, "model_assembled", cluster="b", cycle=1, digest="m1"),
-        entry("sat", 10, "gate_committed", version=1, cluster="b", cycle=1),
+        entry("sat", 10, "gate_committed", item="gate", version=1, cluster="b", cycle=1),
         entry("sat", 11, "model_assembled", cluster="b", cycle=1, digest="m2"),
         entry("sat", 12.5, "pass_ended", cluster="b", cycle=1, uploads=2, gate=True),
     ]
