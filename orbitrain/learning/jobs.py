@@ -15,17 +15,16 @@ perhaps, torch); `aggregate` needs numpy alone, and is all that a carrying satel
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from orbitrain.learning.aggregation import Labelled, Mixing, aggregate
+from orbitrain.learning.job_params import KeptTasks, param
 from orbitrain.learning.model_file import ModelFile
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.learning.tasks import Task, TaskError, Trained, load_task, one_line
@@ -45,10 +44,7 @@ Job: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Path], Path], JobResu
 Raises JobError, TaskError or TensorError with a reason of one line; other exceptions are the user's task's.
 """
 
-MAX_TASKS = 4
-"""Tasks kept constructed in one worker: a node serves one, a sweep of simulations a few; each holds data."""
-
-_tasks: dict[str, Task] = {}
+_tasks: KeptTasks[Task] = KeptTasks("regions", load_task)
 
 
 def run_job(kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
@@ -70,7 +66,7 @@ def run_job(kind: str, params: Mapping[str, Any], inputs: Mapping[str, Path], ou
 
 
 def _describe(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
-    task = _task(params)
+    task = _tasks.of(params)
     weights = _initial_weights(task)
     classes = getattr(task, "classes", None)
     result = {
@@ -84,13 +80,13 @@ def _describe(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pa
 
 def _initial(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     path = out_dir / "model.safetensors"
-    write_tensors(path, _initial_weights(_task(params)))
+    write_tensors(path, _initial_weights(_tasks.of(params)))
     return JobResult({"model_bytes": path.stat().st_size}, {"model": path})
 
 
 def _check(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """Compare weights that a user brings with the task's own: names, shapes, types, finite values."""
-    check_like(read_input(inputs, "model"), _initial_weights(_task(params)))
+    check_like(read_input(inputs, "model"), _initial_weights(_tasks.of(params)))
     return JobResult({}, {})
 
 
@@ -102,7 +98,7 @@ def _warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
         device = {"device": params["device"]} if "device" in params else {}
         run_job(f"{MIXTURE}warm", {"task": params["experts"], **device}, {}, out_dir)
     if "task" in params:
-        task = _task(params)
+        task = _tasks.of(params)
         weights = _initial_weights(task)
         if "device" in params:
             task.train(param(params, "device", str), weights, 1, param(params, "seed", int))
@@ -112,7 +108,7 @@ def _warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
 
 
 def _train(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
-    task = _task(params)
+    task = _tasks.of(params)
     model = read_input(inputs, "model")
     trained: object = task.train(
         param(params, "device", str), model, param(params, "round", int), param(params, "seed", int)
@@ -156,10 +152,7 @@ def _aggregate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: P
 
 
 def _evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
-    metrics = checked_metrics(_task(params).evaluate(read_input(inputs, "model")), "evaluate")
-    if "accuracy" not in metrics:
-        raise JobError("evaluate returned no 'accuracy'")
-    return JobResult(metrics, {})
+    return JobResult(checked_scores(_tasks.of(params).evaluate(read_input(inputs, "model"))), {})
 
 
 KINDS: Mapping[str, Job] = {
@@ -179,51 +172,18 @@ SPLIT = "sfft."
 MIXTURE = "moe."
 """How the kinds of a mixture of experts begin, which are in `moe.jobs`."""
 
-_MIXTURE_UPDATES = ("moe.pack", "moe.merge")
-"""Those of its updates are in `moe.updates`."""
-
 
 def _job_of(kind: str) -> Job | None:
     if kind.startswith(MIXTURE):
-        return _mixture_job(kind)
+        from orbitrain.learning.moe.jobs import KINDS as MIXTURE_KINDS
+
+        return MIXTURE_KINDS.get(kind)
     if not kind.startswith(SPLIT):
         return KINDS.get(kind)
     from orbitrain.learning.split.jobs import KINDS as SPLIT_KINDS  # needs onnxruntime
     from orbitrain.learning.split.jobs import run
 
     return partial(run, kind) if kind in SPLIT_KINDS else None
-
-
-def _mixture_job(kind: str) -> Job | None:
-    if kind in _MIXTURE_UPDATES:
-        updates = import_module("orbitrain.learning.moe.updates")
-        known: Mapping[str, Job] = updates.UPDATE_KINDS
-        return known[kind]
-    from orbitrain.learning.moe.jobs import KINDS as MIXTURE_KINDS
-
-    return MIXTURE_KINDS.get(kind)
-
-
-def _task(params: Mapping[str, Any]) -> Task:
-    """Return the task of `params`, constructed once per worker and kept."""
-    given = param(params, "task", dict)
-    regions = param(given, "regions", dict)
-    search_path = given.get("search_path")
-    # As a list of pairs, because the order of the regions is the ring.
-    key = json.dumps({**given, "regions": list(regions.items())}, sort_keys=True)
-    task = _tasks.pop(key, None)
-    if task is None:
-        task = load_task(
-            param(given, "spec", str),
-            given.get("options") or {},
-            regions,
-            param(given, "seed", int),
-            Path(search_path) if search_path else None,
-        )
-    while len(_tasks) >= MAX_TASKS:
-        del _tasks[next(iter(_tasks))]
-    _tasks[key] = task
-    return task
 
 
 def _initial_weights(task: Task) -> Tensors:
@@ -253,6 +213,14 @@ def checked_metrics(value: object, method: str) -> dict[str, float]:
     return metrics
 
 
+def checked_scores(value: object) -> dict[str, float]:
+    """As `checked_metrics`, of `evaluate`. Raises JobError unless accuracy is among them."""
+    metrics = checked_metrics(value, "evaluate")
+    if "accuracy" not in metrics:
+        raise JobError("evaluate returned no 'accuracy'")
+    return metrics
+
+
 def read_input(inputs: Mapping[str, Path], name: str) -> Tensors:
     """The tensors of an input. Raises JobError if it is absent or unreadable."""
     if name not in inputs:
@@ -270,11 +238,3 @@ def _model_file(inputs: Mapping[str, Path], name: str) -> Labelled:
         return Labelled(name, ModelFile(inputs[name], MAX_MODEL_BYTES))
     except TensorError as error:
         raise JobError(f"{name}: {error}") from error
-
-
-def param(params: Mapping[str, Any], name: str, kind: Any) -> Any:
-    """A parameter, of this type (`bool` is none). Raises JobError."""
-    value = params.get(name)
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise JobError(f"the job's parameter {name!r} is {value!r}")
-    return value

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orbitrain.contacts.plan import ContactPlan
+from orbitrain.learning.moe.parts import file_name
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import Digest, Machine
 from orbitrain.protocols.emsfl import Params
@@ -131,7 +132,7 @@ class EmsflSystem:
                 )
 
     def files(self) -> Mapping[str, str]:
-        return {item: f"{item.replace('/', '-')}.safetensors" for item in self._items}
+        return {item: file_name(item) for item in self._items}
 
     @property
     def _items(self) -> list[str]:

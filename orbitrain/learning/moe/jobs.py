@@ -15,6 +15,8 @@
     moe.assemble  -                     all items               model      -
     moe.evaluate  task                  model                   -          accuracy, ...
 
+`moe.pack` and `moe.merge` are in `moe.updates`.
+
 `task` is {spec, options, clusters, seed, search_path}: see `task.load_moe_task`; options and search_path may
 be absent. `moe.train`: experts is a list of the numbers that are trained; gate, backbone and masked are
 booleans, see `task.Wanted`. Only jobs with a task load the user's code (and so, perhaps, torch).
@@ -22,15 +24,15 @@ booleans, see `task.Wanted`. Only jobs with a task load the user's code (and so,
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from orbitrain.learning.jobs import checked_metrics, param, read_input
+from orbitrain.learning.job_params import KeptTasks, param
+from orbitrain.learning.jobs import checked_metrics, checked_scores, read_input
 from orbitrain.learning.moe.assembly import assemble, read_items
 from orbitrain.learning.moe.parts import (
     BACKBONE,
@@ -40,25 +42,22 @@ from orbitrain.learning.moe.parts import (
     check_complete,
     check_parts,
     expert_item,
+    file_name,
     from_items,
     taken_apart,
 )
 from orbitrain.learning.moe.task import MoeTask, MoeTrained, Wanted, load_moe_task
+from orbitrain.learning.moe.updates import UPDATE_KINDS
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.learning.tensors import TensorError, Tensors, encode_tensors, write_tensors
 
 if TYPE_CHECKING:
     from orbitrain.learning.jobs import Job
 
-MAX_TASKS: Final = 4
-"""Tasks kept constructed in one worker, as in `learning.jobs`."""
-
-_tasks: dict[str, tuple[MoeTask, dict[str, Tensors]]] = {}
-
 
 def describe(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """What the model is, and how large its parts are as files."""
-    task, initial = _task(params)
+    task, initial = _tasks.of(params)
     result = {
         "name": type(task).__name__,
         "experts": task.experts,
@@ -72,13 +71,13 @@ def describe(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Pat
 
 def initial_parts(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """What all start from, an object for each part."""
-    task, initial = _task(params)
+    task, initial = _tasks.of(params)
     return JobResult({"experts": task.experts}, _written(initial, out_dir))
 
 
 def check(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """Compare parts that a user brings, or one file of all, with the task's own."""
-    _, initial = _task(params)
+    _, initial = _tasks.of(params)
     brought = _model(inputs).items() if "model" in inputs else read_items(inputs)
     _check_all(brought, initial)
     return JobResult({}, {})
@@ -86,7 +85,7 @@ def check(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
 
 def warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """Load what the jobs to come need, and use it once: the first use of a library is the slow one."""
-    task, initial = _task(params)
+    task, initial = _tasks.of(params)
     parts = from_items(initial)
     if "device" in params:
         wanted = Wanted(tuple(range(task.experts)), gate=True, backbone=True, masked=False, steps=1)
@@ -98,7 +97,7 @@ def warm(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -
 
 def counts(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """How often each expert was chosen for a device's trial data; the data stay where they are."""
-    task, initial = _task(params)
+    task, initial = _tasks.of(params)
     items = read_items(inputs)
     _check_all(items, initial)
     found: object = task.counts(param(params, "device", str), from_items(items))
@@ -118,7 +117,7 @@ def counts(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path)
 
 def train(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """One round of one device: the parts that were trained, and what memory that took."""
-    task, initial = _task(params)
+    task, initial = _tasks.of(params)
     wanted = _wanted(params, task.experts)
     items = read_items(inputs)
     needed = wanted.experts if wanted.masked else range(task.experts)
@@ -154,13 +153,10 @@ def train(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
 
 def evaluate(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
     """A whole model on what is held out from all."""
-    task, initial = _task(params)
+    task, initial = _tasks.of(params)
     parts = _model(inputs)
     _check_all(parts.items(), initial)
-    metrics = checked_metrics(task.evaluate(parts), "evaluate")
-    if "accuracy" not in metrics:
-        raise JobError("evaluate returned no 'accuracy'")
-    return JobResult(metrics, {})
+    return JobResult(checked_scores(task.evaluate(parts)), {})
 
 
 KINDS: Final[Mapping[str, Job]] = {
@@ -172,31 +168,24 @@ KINDS: Final[Mapping[str, Job]] = {
     "moe.train": train,
     "moe.assemble": assemble,
     "moe.evaluate": evaluate,
+    **UPDATE_KINDS,
 }
 """As `learning.jobs.KINDS`."""
 
 
-def _task(params: Mapping[str, Any]) -> tuple[MoeTask, dict[str, Tensors]]:
-    """The task of `params` and what it starts from, both made once per worker and kept."""
-    given = param(params, "task", dict)
-    clusters = param(given, "clusters", dict)
-    search_path = given.get("search_path")
-    # As a list of pairs, because the order of the clusters says which data they have.
-    key = json.dumps({**given, "clusters": list(clusters.items())}, sort_keys=True)
-    kept = _tasks.pop(key, None)
-    if kept is None:
-        task = load_moe_task(
-            param(given, "spec", str),
-            given.get("options") or {},
-            clusters,
-            param(given, "seed", int),
-            Path(search_path) if search_path else None,
-        )
-        kept = task, _initial(task)
-    while len(_tasks) >= MAX_TASKS:
-        del _tasks[next(iter(_tasks))]
-    _tasks[key] = kept
-    return kept
+def _load(
+    spec: str,
+    options: Mapping[str, object],
+    clusters: Mapping[str, Sequence[str]],
+    seed: int,
+    search_path: Path | None,
+) -> tuple[MoeTask, dict[str, Tensors]]:
+    task = load_moe_task(spec, options, clusters, seed, search_path)
+    return task, _initial(task)
+
+
+_tasks: KeptTasks[tuple[MoeTask, dict[str, Tensors]]] = KeptTasks("clusters", _load)
+"""Of each also what it starts from."""
 
 
 def _initial(task: MoeTask) -> dict[str, Tensors]:
@@ -275,6 +264,6 @@ def _whole(value: object, what: str, least: int) -> int:
 def _written(items: Mapping[str, Tensors], out_dir: Path) -> dict[str, Path]:
     outputs: dict[str, Path] = {}
     for item, tensors in items.items():
-        outputs[item] = out_dir / f"{item.replace('/', '-')}.safetensors"
+        outputs[item] = out_dir / file_name(item)
         write_tensors(outputs[item], tensors)
     return outputs

@@ -26,6 +26,11 @@ def expert_item(number: int) -> str:
     return f"{EXPERT}{number}"
 
 
+def file_name(item: str) -> str:
+    """Of an item's file."""
+    return f"{item.replace('/', '-')}.safetensors"
+
+
 def expert_number(item: str) -> int | None:
     """The number of the expert that `item` names; None for another item, or a name that is not canonical."""
     digits = item.removeprefix(EXPERT)

@@ -38,7 +38,6 @@ checked, and the reason begins with the name of the input that is bad.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -51,10 +50,9 @@ import numpy as np
 from orbitrain.learning.aggregation import PIECE, BadModel, Labelled, finite_elements
 from orbitrain.learning.model_file import Elements, ModelFile, ModelWriter
 from orbitrain.learning.moe import lora
+from orbitrain.learning.moe.parts import BACKBONE, GATE, expert_number, file_name
 from orbitrain.learning.outcome import JobError, JobResult
 from orbitrain.learning.tensors import MAX_MODEL_BYTES, Spec, TensorError, check_finite, check_same
-
-_ITEM: Final = re.compile(r"backbone|gate|expert/(0|[1-9][0-9]{0,5})")
 
 
 def pack(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
@@ -74,10 +72,10 @@ def pack(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -
         residual = _file(inputs, f"residual/{item}") if f"residual/{item}" in inputs else None
         change = _Change(_file(inputs, f"base/{item}"), _file(inputs, f"now/{item}"), residual)
         change.check()
-        path = outputs[f"update/{item}"] = out_dir / f"update-{name}.safetensors"
+        path = outputs[f"update/{item}"] = out_dir / f"update-{name}"
         rest = None
         if rank is not None:
-            rest = outputs[f"residual/{item}"] = out_dir / f"residual-{name}.safetensors"
+            rest = outputs[f"residual/{item}"] = out_dir / f"residual-{name}"
         _write_update(item, change, rank, path, rest)
     sizes = {item: outputs[f"update/{item}"].stat().st_size for item in items}
     return JobResult({"update_bytes": sizes}, outputs)
@@ -104,7 +102,7 @@ def merge(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
             _share(update, base.model.specs, weight, clip)
             for update, (weight, clip) in zip(updates, pairs, strict=True)
         ]
-        outputs[item] = out_dir / f"merged-{names[item]}.safetensors"
+        outputs[item] = out_dir / f"merged-{names[item]}"
         _write_merged(item, base, list(zip(updates, shares, strict=True)), outputs[item])
     return JobResult({}, outputs)
 
@@ -294,9 +292,9 @@ class _Checked:
 
 def _named(item: object) -> str:
     """What the files of an item are called."""
-    if not isinstance(item, str) or not _ITEM.fullmatch(item):
+    if not isinstance(item, str) or (item not in (BACKBONE, GATE) and expert_number(item) is None):
         raise JobError(f"there is no item {item!r}; they are backbone, gate, expert/0 and so on")
-    return item.replace("/", "-")
+    return file_name(item)
 
 
 def _weights(item: str, given: object) -> list[tuple[float, float | None]]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orbitrain.learning.jobs import MAX_TASKS, _tasks, run_job
+from orbitrain.learning.job_params import MAX_TASKS
+from orbitrain.learning.jobs import _tasks, run_job
 from orbitrain.learning.outcome import JobError
 from orbitrain.learning.tensors import encode_tensors, read_tensors, write_tensors
 from tests.reference.meld import combined

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orbitrain.learning.job_params import MAX_TASKS
 from orbitrain.learning.jobs import run_job
-from orbitrain.learning.moe.jobs import MAX_TASKS, _tasks
+from orbitrain.learning.moe.jobs import _tasks
 from orbitrain.learning.outcome import JobError
 from orbitrain.learning.tensors import encode_tensors, read_tensors, write_tensors
 
