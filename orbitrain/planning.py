@@ -148,14 +148,23 @@ def planes_of(scenario: Scenario) -> tuple[tuple[str, ...], ...]:
 
 
 def task_params(scenario: Scenario, seed: int, folder: Path) -> dict[str, object]:
-    """What a worker needs to construct the scenario's task; `folder` is first on its search path."""
+    """What a worker needs to construct the scenario's task of regions."""
+    return {**task_settings(scenario, seed, folder), "regions": devices_of(scenario)}
+
+
+def task_settings(scenario: Scenario, seed: int, folder: Path) -> dict[str, object]:
+    """What of that is the same for every kind of task; `folder` is first on its search path."""
     return {
         "spec": scenario.task.task,
         "options": scenario.task.options,
-        "regions": {region.name: list(region.device_names) for region in scenario.regions},
         "seed": seed,
         "search_path": str(folder.resolve()),
     }
+
+
+def devices_of(scenario: Scenario) -> dict[str, list[str]]:
+    """By region."""
+    return {region.name: list(region.device_names) for region in scenario.regions}
 
 
 def fedmeld_params(

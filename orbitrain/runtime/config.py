@@ -290,37 +290,30 @@ class NodeConfig(_Table):
 
     def task_params(self, folder: Path) -> dict[str, Any]:
         """What a worker needs to construct the task; `folder` is where the configuration lies."""
-        assert self.fedmeld is not None and self.task is not None
-        return {
-            "spec": self.task.spec,
-            "options": self.task.options,
-            "regions": {region.name: list(region.devices) for region in self.fedmeld.regions},
-            "seed": self.seed,
-            "search_path": str((folder / self.task.search_path).resolve()),
-        }
+        assert self.fedmeld is not None
+        regions = {region.name: list(region.devices) for region in self.fedmeld.regions}
+        return {**self._task_settings(folder), "regions": regions}
 
     def sfft_task(self, folder: Path) -> dict[str, Any]:
-        """What a worker needs to construct the samples; `folder` is where the configuration lies."""
-        assert self.sfft is not None and self.task is not None
+        """What a worker needs to construct the samples, as `task_params`."""
+        assert self.sfft is not None
+        satellites = [name for members in self.sfft.planes for name in members]
+        return {**self._task_settings(folder), "satellites": satellites}
+
+    def emsfl_task(self, folder: Path) -> dict[str, Any]:
+        """What a worker needs to construct the mixture of experts, as `task_params`."""
+        assert self.emsfl is not None
+        clusters = {cluster.name: list(cluster.devices) for cluster in self.emsfl.clusters}
+        return {**self._task_settings(folder), "clusters": clusters}
+
+    def _task_settings(self, folder: Path) -> dict[str, Any]:
+        assert self.task is not None
         return {
             "spec": self.task.spec,
             "options": self.task.options,
-            "satellites": [name for members in self.sfft.planes for name in members],
             "seed": self.seed,
             "search_path": str((folder / self.task.search_path).resolve()),
         }
-
-    def emsfl_task(self, folder: Path) -> dict[str, Any]:
-        """What a worker needs to construct the task; `folder` is where the configuration lies."""
-        assert self.emsfl is not None and self.task is not None
-        return self.emsfl.task(
-            {
-                "spec": self.task.spec,
-                "options": self.task.options,
-                "seed": self.seed,
-                "search_path": str((folder / self.task.search_path).resolve()),
-            }
-        )
 
     def emsfl_params(self, folder: Path) -> EmsflParams:
         assert self.emsfl is not None

@@ -119,10 +119,6 @@ class Emsfl(Table):
     def devices(self) -> list[str]:
         return [device for cluster in self.clusters for device in cluster.devices]
 
-    def task(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """What a worker needs to construct the task: `settings` are spec, options, seed and search_path."""
-        return {**settings, "clusters": {cluster.name: list(cluster.devices) for cluster in self.clusters}}
-
 
 def emsfl_params(table: Emsfl, seed: int, task: Mapping[str, Any]) -> Params:
     """The protocol's parameters; `task` goes with its jobs."""

@@ -10,6 +10,7 @@ from orbitrain.contacts.plan import ContactPlan
 from orbitrain.learning.moe.parts import file_name
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import Digest, Machine
+from orbitrain.planning import devices_of, task_settings
 from orbitrain.protocols.emsfl import Params
 from orbitrain.protocols.emsfl.terms import BACKBONE, GATE, Algorithm, expert
 from orbitrain.results import Entry, count_bytes
@@ -76,15 +77,9 @@ class EmsflSystem:
         self._setting = setting
         self._scenario = scenario
         (self._satellite,) = scenario.satellites
-        self._clusters = {region.name: region.device_names for region in scenario.regions}
-        self._settings: dict[str, Any] = {
-            "spec": scenario.task.task,
-            "options": scenario.task.options,
-            "seed": setting.seed,
-            "search_path": str(setting.folder.resolve()),
-        }
-        clusters = {name: list(devices) for name, devices in self._clusters.items()}
-        self._task = {"task": {**self._settings, "clusters": clusters}}
+        self._clusters = devices_of(scenario)
+        settings = task_settings(scenario, setting.seed, setting.folder)
+        self._task = {"task": {**settings, "clusters": self._clusters}}
         self._described: Mapping[str, Any] = {}
         """The mixture, once a worker has made it."""
 
@@ -153,9 +148,9 @@ class EmsflSystem:
                 Preload(file=f"../{files[item]}", sha256=objects[item]) for item in self.preloaded(kind, name)
             ],
             "task": Task(
-                spec=self._settings["spec"],
-                search_path=self._settings["search_path"],
-                options=self._settings["options"],
+                spec=self._scenario.task.task,
+                search_path=str(self._setting.folder.resolve()),
+                options=self._scenario.task.options,
             ),
         }
 
@@ -172,9 +167,7 @@ class EmsflSystem:
 
         return Emsfl(
             satellite=self._satellite,
-            clusters=[
-                EmsflCluster(name=name, devices=list(devices)) for name, devices in self._clusters.items()
-            ],
+            clusters=[EmsflCluster(name=name, devices=devices) for name, devices in self._clusters.items()],
             work=chosen(EmsflWork),
             pace=chosen(EmsflPace),
             stale=chosen(EmsflStale),

@@ -11,7 +11,7 @@ from orbitrain.learning.outcome import JobError
 from orbitrain.learning.split.blocks import WIRE_BYTES, values_bytes
 from orbitrain.learning.split.identity import Flops, Identity
 from orbitrain.machine import Digest, Machine
-from orbitrain.planning import planes_of
+from orbitrain.planning import planes_of, task_settings
 from orbitrain.protocols.sfft.costs import Load
 from orbitrain.protocols.sfft.terms import Params
 from orbitrain.results import Entry, count_bytes
@@ -56,14 +56,8 @@ class SfftSystem:
         self._setting = setting
         self._scenario = scenario
         self._search_path = str(setting.folder.resolve())
-        task = {
-            "spec": scenario.task.task,
-            "options": scenario.task.options,
-            "satellites": list(scenario.satellites),
-            "seed": setting.seed,
-            "search_path": self._search_path,
-        }
-        self._task = {"task": task}
+        settings = task_settings(scenario, setting.seed, setting.folder)
+        self._task = {"task": {**settings, "satellites": list(scenario.satellites)}}
         self._identity: Identity | None = None
         self._flops = Flops(0, 0)
         """Of the model, once it is cut."""
