@@ -43,7 +43,7 @@ class EmsflWork(Table):
     masked: bool = True
     shared: Literal["none", "gate", "gate_and_backbone"] = "none"
     gate_cycles: int = Field(default=0, ge=0)
-    rank: int | None = Field(default=None, ge=1)
+    rank: int | None = Field(default=None, ge=1, le=256)
 
 
 class EmsflPace(Table):

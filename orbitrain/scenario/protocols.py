@@ -104,7 +104,7 @@ class EmsflProtocol(Table):
     """What the connected cluster trains beside its experts."""
     gate_cycles: int = Field(default=0, ge=0, le=1_000_000)
     """So many cycles at the end tune the gate, with all experts loaded."""
-    rank: int | None = Field(default=None, ge=1, le=4_096)
+    rank: int | None = Field(default=None, ge=1, le=256)
     """Of the factors that updates travel as; without it they travel whole."""
     threshold: float = Field(default=0.05, ge=0, lt=1)
     """A cluster for which an expert is less relevant than this does not own it."""

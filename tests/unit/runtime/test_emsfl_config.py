@@ -14,10 +14,13 @@ from orbitrain.contacts.always import DURATION_NS, always_in_contact
 from orbitrain.contacts.node import PlanNode
 from orbitrain.contacts.plan import ContactPlan
 from orbitrain.contacts.slices import slice_for
+from orbitrain.learning.moe.lora import RANK_MAX
 from orbitrain.protocols import emsfl
 from orbitrain.roles import PlanWindows, emsfl_machines
 from orbitrain.runtime.config import ConfigError, NodeConfig, dump_toml, load_config
 from orbitrain.runtime.daemon import load_plans
+from orbitrain.runtime.emsfl_config import EmsflWork
+from orbitrain.scenario.protocols import EmsflProtocol
 from satellite_node import node as satellite_node
 
 S = 1_000_000_000
@@ -180,3 +183,9 @@ def test_a_satellite_says_before_it_starts_that_it_lacks_what_a_split_needs(
     assert str(refusal.value) == (
         "sat-0: emsfl: scipy is not installed, which pip install 'orbitrain[emsfl]' brings"
     )
+
+
+def test_ranks_that_are_allowed_are_those_that_a_job_takes() -> None:
+    for table in (EmsflProtocol, EmsflWork):
+        bounds = {type(one).__name__: one for one in table.model_fields["rank"].metadata}
+        assert (bounds["Ge"].ge, bounds["Le"].le) == (1, RANK_MAX)

@@ -65,7 +65,8 @@ def test_the_demonstration_has_one_satellite_and_three_clusters_of_two_devices()
             "all",
             "protocol.shared: must be 'none' or 'gate' or 'gate_and_backbone', not 'all'",
         ),
-        (("protocol", "rank"), 0, "protocol.rank: must be a whole number from 1 to 4096, not 0"),
+        (("protocol", "rank"), 0, "protocol.rank: must be a whole number from 1 to 256, not 0"),
+        (("protocol", "rank"), 257, "protocol.rank: must be a whole number from 1 to 256, not 257"),
         (
             ("protocol", "threshold"),
             1.5,
