@@ -321,6 +321,18 @@ class Run:
             return None
         return pid if is_alive(pid) and b"--config" in command_line(pid) else None
 
+    def kill_who_reports(self, kind: str) -> None:
+        """SIGKILL for the first node that reports such an event, once it has."""
+        program = self.program
+        assert program is not None
+
+        def first() -> Entry | None:
+            assert program.code is None, program.complained
+            return next((one for one in self.journals() if one.event.kind == kind), None)
+
+        node = wait_until(f"{kind} is reported", first, 300).node
+        os.kill(wait_until(f"{node} runs", lambda: self.pid(node)), signal.SIGKILL)
+
     def pids(self) -> dict[str, int]:
         return {name: pid for name in self.nodes if (pid := self.pid(name)) is not None}
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orbitrain.results import Entry
-from tests.e2e.lab import COMMAND, Lab, Run, wait_until
+from tests.e2e.lab import COMMAND, Lab, Run
 
 DEMO = Path(__file__).parents[2] / "deploy" / "scenarios" / "emsfl-demo.toml"
 CYCLES = 2
@@ -68,19 +64,9 @@ def test_daemons_come_to_the_experts_of_the_simulator(lab: Lab, simulated: dict[
 
 def test_kills_on_the_way_lose_and_repeat_nothing(lab: Lab, simulated: dict[str, Any]) -> None:
     run = Run(lab, short(lab.folder), lab.folder / "out", ("--quiet", "--no-baseline", "--rate", RATE))
-    program = run.start()
-
-    def first(kind: str) -> Callable[[], Entry | None]:
-        def found() -> Entry | None:
-            assert program.code is None, program.complained
-            return next((one for one in run.journals() if one.event.kind == kind), None)
-
-        return found
-
+    run.start()
     for kind in ("split", "trained", "update_sent", "update_accepted", "expert_committed"):
-        node = wait_until(f"{kind} is reported", first(kind), 300).node
-        pid = wait_until(f"{node} runs", lambda node=node: run.pid(node))
-        os.kill(pid, signal.SIGKILL)
+        run.kill_who_reports(kind)
     result = run.finish()
     assert result["restarts"] >= 5
     assert result["owners"][0]["owners"] == simulated["owners"][0]["owners"]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orbitrain.results import Entry
-from tests.e2e.lab import COMMAND, Lab, Run, wait_until
+from tests.e2e.lab import COMMAND, Lab, Run
 
 DEMO = Path(__file__).parents[2] / "deploy" / "scenarios" / "sfft-demo.toml"
 
@@ -59,19 +55,9 @@ def test_daemons_come_to_the_head_of_the_simulator(lab: Lab, simulated: dict[str
 
 def test_kills_in_every_phase_change_nothing_of_the_result(lab: Lab, simulated: dict[str, object]) -> None:
     run = Run(lab, one_round(lab.folder), lab.folder / "out", ("--quiet", "--no-baseline", "--rate", "20"))
-    program = run.start()
-
-    def first(kind: str) -> Callable[[], Entry | None]:
-        def found() -> Entry | None:
-            assert program.code is None, program.complained
-            return next((one for one in run.journals() if one.event.kind == kind), None)
-
-        return found
-
+    run.start()
     for kind in ("embedded", "chunks_came", "features_computed", "features_received", "reduced"):
-        node = wait_until(f"{kind} is reported", first(kind), 300).node
-        pid = wait_until(f"{node} runs", lambda node=node: run.pid(node))
-        os.kill(pid, signal.SIGKILL)
+        run.kill_who_reports(kind)
     result = run.finish()
     assert result["restarts"] >= 5
     assert result["model_sha256"] == simulated["model_sha256"]
