@@ -9,7 +9,6 @@ from orbitrain.machine import Machine
 from orbitrain.roles import emsfl_machines, fedmeld_machines, sfft_machines
 from orbitrain.runtime.config import ConfigError, sfft_params
 from orbitrain.runtime.daemon import Composition, Node
-from orbitrain.splitting.epochs import lacking
 
 
 def _machines(node: Node) -> Mapping[str, Machine]:
@@ -18,6 +17,8 @@ def _machines(node: Node) -> Mapping[str, Machine]:
         params = sfft_params(config.sfft, config.sfft_task(node.folder))
         return sfft_machines(config.name, params, node.sfft_asks(params))
     if config.emsfl is not None:
+        from orbitrain.splitting.epochs import lacking  # other satellites do without
+
         if config.emsfl.work.algorithm == "ems_fl" and (what := lacking()):
             # It would be missed at the first split, hours into a run.
             raise ConfigError(f"{config.name}: emsfl: {what}")

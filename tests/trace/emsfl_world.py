@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from orbitrain.contacts.plan import ContactPlan
-from orbitrain.flights import believed_end_ns
 from orbitrain.learning.outcome import JobError
 from orbitrain.machine import Digest, Machine
 from orbitrain.protocols import emsfl
@@ -29,6 +28,7 @@ from orbitrain.protocols.emsfl.terms import (
     Work,
 )
 from orbitrain.results import Entry
+from orbitrain.roles import PlanWindows
 from orbitrain.sim import Simulation
 from orbitrain.splitting.relevance import Relevance
 from orbitrain.splitting.rules import SplitRules
@@ -217,17 +217,6 @@ def in_turns(
 # --- worlds -------------------------------------------------------------------------------------------------
 
 
-class PlanWindows:
-    """What a node asks the plan that it believes."""
-
-    def __init__(self, believed: list[ContactPlan], node: str) -> None:
-        self._believed = believed
-        self._node = node
-
-    def end_ns(self, peer: str, t_ns: int) -> int | None:
-        return believed_end_ns(self._believed[-1], self._node, peer, t_ns)
-
-
 def params_of(
     clusters: Sequence[str], engine: FloatEngine, *, experts: int = 0, devices: int = 2, **changes: Any
 ) -> Params:
@@ -338,7 +327,7 @@ def world(
         return plan_of(clusters, by_pair, duration_s, rates)
 
     plan = planned(passes)
-    believed = [plan]
+    windows = {node.name: PlanWindows(plan, node.name) for node in plan.nodes}
     true = None if truth is None and away is None else planned(passes if truth is None else truth)
     if true is not None:
         gone = {(device, t_s * SECOND_NS) for device, begins in (away or {}).items() for t_s in begins}
@@ -348,13 +337,17 @@ def world(
             if not {(one.source, one.start_ns), (one.destination, one.start_ns)} & gone
         )
         true = replace(true, contacts=tuple(there))
-    simulation = Simulation(plan, SETTINGS, engine, true, believed.append)
+
+    def follow(updated: ContactPlan) -> None:
+        for asked in windows.values():
+            asked.prepare(updated)()
+
+    simulation = Simulation(plan, SETTINGS, engine, true, follow)
 
     def machines(name: str) -> dict[str, Machine]:
-        windows = PlanWindows(believed, name)
         if name == SATELLITE:
-            return {emsfl.SATELLITE_ROLE: emsfl.Satellite(params, splitter, windows)}
-        return {emsfl.DEVICE_ROLE: emsfl.Device(params, name, windows)}
+            return {emsfl.SATELLITE_ROLE: emsfl.Satellite(params, splitter, windows[name])}
+        return {emsfl.DEVICE_ROLE: emsfl.Device(params, name, windows[name])}
 
     for node in plan.nodes:
         simulation.add(node.name, partial(machines, node.name), params.model.items.values())
