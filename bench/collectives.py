@@ -1,6 +1,7 @@
 """A ring's gather and reduce on real daemons over shaped links, against their closed forms.
 
-    .venv/bin/python bench/collectives.py [--rate R] [--rounds N] [--round-trips N] [--only NAME ...]
+    .venv/bin/python bench/collectives.py [--rate R] [--rounds N] [--round-trips N] [--congestion NAME]
+        [--only NAME ...]
 
 Nine satellites of one orbit, two stations and a server, one process each, over the back end `tun`. A block
 takes a link about N round trips (40), and so does each part of a head. Gathers are measured with a small head
@@ -57,6 +58,7 @@ stations = [
     {{ name = "troll", latitude_degrees = -72.01, longitude_degrees = 2.53, mask_degrees = 5 }},
 ]
 links.acquisition_s = 2
+links.congestion = "{congestion}"
 links.feeder = {{ rate_bps = 20_000_000 }}
 links.intra_isl = {{ rate_bps = {rate_bps} }}
 links.backhaul = {{ rate_bps = 50_000_000 }}
@@ -99,8 +101,9 @@ class Sizes:
         return self.round_trips * ROUND_TRIP_S * RATE_BPS / 8
 
 
-def scenario_of(what: str, how: str, sizes: Sizes, folder: Path) -> Path:
+def scenario_of(what: str, how: str, sizes: Sizes, congestion: str, folder: Path) -> Path:
     text = SCENARIO.format(
+        congestion=congestion,
         rounds=sizes.rounds,
         rate_bps=RATE_BPS,
         head_s=HEAD_S[what],
@@ -146,6 +149,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--round-trips", type=float, default=40.0)
+    parser.add_argument("--congestion", default="auto", help="TCP's, as in a scenario")
     parser.add_argument("--only", nargs="*", default=None)
     options = parser.parse_args()
     sizes = Sizes(options.round_trips, options.rounds)
@@ -157,7 +161,7 @@ def main() -> int:
         for what, how in kinds:
             if options.only is not None and f"{what}/{how}" not in options.only:
                 continue
-            file = scenario_of(what, how, sizes, folder)
+            file = scenario_of(what, how, sizes, options.congestion, folder)
             wanted_s = closed_form_s(what, how, sizes, file)
             found_s = measured_s(what, file, folder / f"{what}-{how}", options.rate)
             each = " ".join(f"{seconds / wanted_s:.2f}" for seconds in found_s)

@@ -10,9 +10,10 @@ impossible, across any crash of either side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import dropwhile
 from typing import TypeAlias
 
 from orbitrain.machine import Acknowledged, Digest, Fate, LocalProtocolError, Undelivered
@@ -52,10 +53,11 @@ class Letter:
         return (self.destination, self.role, self.lane, self.sequence)
 
     @property
-    def mailbox(self) -> tuple[str, str, int]:
+    def mailbox(self) -> Mailbox:
         return (self.destination, self.role, self.lane)
 
 
+Mailbox: TypeAlias = tuple[str, str, int]
 Identity: TypeAlias = tuple[str, str, int, int]
 Settlement: TypeAlias = Acknowledged | Undelivered
 
@@ -131,23 +133,23 @@ class Outbox:
 
     # -------------------------------------------------------------------------------- in the air
 
-    def heads(self, destination: str, landing: Identity | None = None) -> list[Letter]:
-        """The first letter of each mailbox towards `destination`, by lane, then role; beyond the one that is
-        `landing`, if it is that.
+    def heads(self, destination: str, landing: Collection[Identity] = ()) -> list[Letter]:
+        """The first letter of each mailbox towards `destination`, by lane, then role; beyond those that are
+        `landing`.
 
         None for a mailbox whose first letter this side ends next.
         """
         queues = self._queues.get(destination, {}).values()
-        beyond = [queue[1:] if queue[:1] == [landing] else queue for queue in queues]
-        first = [self._letters[queue[0]] for queue in beyond if queue]
+        beyond = (next(dropwhile(landing.__contains__, queue), None) for queue in queues)
+        first = [self._letters[identity] for identity in beyond if identity is not None]
         ready = [letter for letter in first if self._is_ready(letter)]
         return sorted(ready, key=lambda letter: (letter.lane, letter.role))
 
-    def queue(self, mailbox: tuple[str, str, int], landing: Identity | None = None) -> Iterator[Letter]:
-        """The letters of a mailbox in their order, up to one that this side ends next; not one that is
+    def queue(self, mailbox: Mailbox, landing: Collection[Identity] = ()) -> Iterator[Letter]:
+        """The letters of a mailbox in their order, up to one that this side ends next; not those that are
         `landing`."""
         for identity in self._queues.get(mailbox[0], {}).get(mailbox, []):
-            if identity == landing:
+            if identity in landing:
                 continue
             letter = self._letters[identity]
             if not self._is_ready(letter):

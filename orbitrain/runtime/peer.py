@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 from orbitrain.contacts.plan import Window
 from orbitrain.machine import NEVER_NS, Digest
-from orbitrain.mailbox import Identity
+from orbitrain.mailbox import Identity, Mailbox
 from orbitrain.transport.objects import Meter
 from orbitrain.transport.rpc import Flows, LinkClient
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """A letter that has been handed over, and the flight that waits for the answer."""
+    """Letters of a mailbox that have been handed over, and the flight that waits for the answer."""
 
-    letter: Identity
+    letters: frozenset[Identity]
     flight: asyncio.Task[None]
 
 
@@ -42,8 +42,8 @@ class Peer:
     """The machines have been told."""
     air: asyncio.Task[None] | None = None
     """The flight that has the link."""
-    landing: Landing | None = None
-    """One whose bytes have all gone, beside it."""
+    landing: dict[Mailbox, Landing] = field(default_factory=dict)
+    """Those whose bytes have all gone, beside it: one of a mailbox."""
     unfit: dict[Identity, Mapping[Digest, int]] = field(default_factory=dict)
     """Letters that do not fit the contact any more, with the bytes that the peer lacks for them."""
     again_ns: int = NEVER_NS
@@ -58,9 +58,9 @@ class Peer:
         return fresh
 
     @property
-    def landing_letter(self) -> Identity | None:
-        """The letter that is landing."""
-        return None if self.landing is None else self.landing.letter
+    def landing_letters(self) -> frozenset[Identity]:
+        """The letters that are landing."""
+        return frozenset[Identity]().union(*(one.letters for one in self.landing.values()))
 
     @property
     def heard_bytes(self) -> int:
@@ -84,8 +84,10 @@ class Peer:
 
     async def cut(self) -> None:
         """End what is under way."""
-        flights = [self.air, None if self.landing is None else self.landing.flight]
+        flights = [self.air, *(one.flight for one in self.landing.values())]
         under_way = [flight for flight in flights if flight is not None]
         for flight in under_way:
             flight.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
+        self.air = None  # one that had not begun did not say that it has ended
+        self.landing.clear()

@@ -10,7 +10,8 @@ cannot, and the next contact goes on from there. Whoever ought to go first gets 
 chunk.
 
 Once all bytes of a letter have gone it is handed over, and the next one has the link: an answer takes a round
-trip, and longer behind what comes from the peer, for which the link would lie idle.
+trip, and longer behind what comes from the peer, for which the link would lie idle. A letter that needs no
+objects is handed over beside what has the link. Those of one mailbox are handed over one after another.
 
 Small letters that follow one another in a mailbox go together, at most a chunk's bytes at once: one offer,
 puts side by side, one call that hands them over. A link's round trips are not paid for each.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -81,15 +82,18 @@ class Transfers:
         self._reborn = reborn
 
     def pump(self, here: Peer) -> None:
-        """Start the next letter towards a peer in contact, if the link is free and there is one to start."""
+        """Start what can be started towards a peer in contact: letters without objects, and the next with
+        some if the link is free."""
         driver = self._driver
-        if not here.met or here.air is not None or driver.draining or not driver.told(here.name):
+        if not here.met or driver.draining or not driver.told(here.name):
             return
         if self._outlook.contact(here.name) is None and here.proved_ns < self._outlook.over_ns(here.name):
             return  # by the plan it has just ended: a ping will tell
         if driver.committing:
             return  # what the step has posted and ended is not on disk yet; it pumps once it is
-        chosen = self._turns.next(here)
+        for letters in list(self._turns.plain(here)):
+            self._lands(here, letters, self._bring(here, letters))
+        chosen = self._turns.next(here) if here.air is None else None
         if chosen is not None:
             letter, ahead = chosen
             letters = [letter] if ahead else self._turns.together(here, letter)
@@ -97,7 +101,7 @@ class Transfers:
 
     async def renew(self, here: Peer) -> None:
         """Take a fresh connection for transfers: what is under way is cut, and goes on over that."""
-        if here.air is None and here.landing is None:
+        if here.air is None and not here.landing:
             await here.renew_client(self._driver.core.node)
         else:
             await here.client.close()
@@ -157,13 +161,14 @@ class Transfers:
     @contextlib.asynccontextmanager
     async def _flight(self, here: Peer, letter: Letter) -> AsyncIterator[None]:
         """What is said of a letter that does not come through."""
-        driver = self._driver
+        driver, client = self._driver, here.client
         fields = {"peer": here.name, "key": letter.key}
         try:
             yield
         except LinkDown as error:
             driver.note("transfer_cut", Severity.ACTIVITY_LO, {**fields, "reason": str(error)})
-            await here.renew_client(driver.core.node)
+            if here.client is client:  # another flight may have renewed it
+                await here.renew_client(driver.core.node)
             await asyncio.sleep(RETRY_S)
         except PeerRefused as error:
             driver.note("transfer_refused", Severity.WARNING_LO, {**fields, "reason": str(error)})
@@ -191,7 +196,7 @@ class Transfers:
         if len(letters) == 1 and not ahead and self._turns.is_news(here, letters[0]):
             if await self._move_news(here, letters[0]):
                 return
-            letters = self._turns.standing(letters, here.landing_letter)
+            letters = self._turns.standing(letters, here.landing_letters)
             if not letters:
                 return
         try:
@@ -201,14 +206,14 @@ class Transfers:
                 raise
             letters = letters[:1]  # what is refused may be of another one
             lacking = await self._offer(here, letters)
-        letters = self._turns.standing(letters, here.landing_letter)
+        letters = self._turns.standing(letters, here.landing_letters)
         if not letters:
             return  # withdrawn or expired meanwhile: this side has ended it
         if len(letters) == 1:
             await self._move_one(here, letters[0], lacking, ahead)
             return
         letters = await self._put_together(here, letters, lacking)
-        await self._landed(here)
+        await self._landed(here, letters[0])
         await self._hand(here, self._turns.standing(letters))
 
     async def _move_news(self, here: Peer, letter: Letter) -> bool:
@@ -221,10 +226,15 @@ class Transfers:
         finally:
             await _ended(offer)
 
-    async def _landed(self, here: Peer) -> None:
-        """Wait for the letter that is landing: letters are handed over one after another."""
-        if here.landing is not None:
-            await asyncio.wait({here.landing.flight})
+    def _lands(self, here: Peer, letters: list[Letter], landing: Coroutine[Any, Any, None]) -> None:
+        """From now on these letters are being handed over: of their mailbox no other is."""
+        identities = frozenset(letter.identity for letter in letters)
+        here.landing[letters[0].mailbox] = Landing(identities, self._driver.spawn(landing))
+
+    async def _landed(self, here: Peer, letter: Letter) -> None:
+        """Wait for what is landing of a letter's mailbox: its letters are handed over one after another."""
+        if letter.mailbox in here.landing:
+            await asyncio.wait({here.landing[letter.mailbox].flight})
 
     async def _move_one(
         self,
@@ -246,16 +256,16 @@ class Transfers:
             if offer is not None:
                 await asyncio.wait({offer})
             if not put.done() and not ahead:
-                await self._landed(here)
+                await self._landed(here, letter)
             if not put.done() and not ahead and self._turns.lands(here, letter):
-                here.landing = Landing(letter.identity, self._driver.spawn(self._land(here, letter, put)))
+                self._lands(here, [letter], self._land(here, letter, put))
                 return
             whole = await put
         finally:
-            if here.landing is None or here.landing.letter != letter.identity:
+            if letter.identity not in here.landing_letters:
                 await _ended(put)
         if whole:
-            await self._landed(here)
+            await self._landed(here, letter)
             await self._hand(here, self._turns.standing([letter]))
 
     async def _land(self, here: Peer, letter: Letter, put: asyncio.Task[bool]) -> None:
@@ -278,7 +288,16 @@ class Transfers:
         finally:
             await _ended(put)
             await _ended(hand)
-            here.landing = None
+            del here.landing[letter.mailbox]
+        self.pump(here)
+
+    async def _bring(self, here: Peer, letters: list[Letter]) -> None:
+        """Hand over letters of a mailbox that need no objects, and bring the receiver's word."""
+        try:
+            async with self._flight(here, letters[0]):
+                await self._hand(here, self._turns.standing(letters))
+        finally:
+            del here.landing[letters[0].mailbox]
         self.pump(here)
 
     async def _offer(self, here: Peer, letters: Sequence[Letter]) -> dict[Digest, list[Range]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +40,8 @@ class Turns:
 
     def next(self, here: Peer) -> tuple[Letter, bool] | None:
         """The letter that is to have the link, and whether only its objects go, ahead of it."""
-        heads = self.heads(here)
+        now_ns = self._outlook.now_ns()
+        heads = [letter for letter in self.heads(here) if not is_plain(letter, now_ns)]
         for letter in heads:
             lacking = here.unfit.get(letter.identity)
             if lacking is None or self.fits(here, letter, lacking):
@@ -50,9 +51,17 @@ class Turns:
                 return letter, True
         return None
 
+    def plain(self, here: Peer) -> Iterator[list[Letter]]:
+        """Those that need no objects there, of each mailbox of which no letter is landing: they go beside."""
+        now_ns = self._outlook.now_ns()
+        for letter in self._driver.core.outbox.heads(here.name):
+            is_free = letter.mailbox not in here.landing and is_plain(letter, now_ns)
+            if is_free and (letter.identity not in here.unfit or self.fits(here, letter, {})):
+                yield self.together(here, letter)
+
     def heads(self, here: Peer) -> list[Letter]:
-        """The letters that are next, beyond one that is landing."""
-        return self._driver.core.outbox.heads(here.name, here.landing_letter)
+        """The letters that are next, beyond those that are landing."""
+        return self._driver.core.outbox.heads(here.name, here.landing_letters)
 
     def fits(self, here: Peer, letter: Letter, lacking: Mapping[Digest, int]) -> bool:
         """Whether a letter can be answered in time; if not, it is written down, and when to look again."""
@@ -67,11 +76,12 @@ class Turns:
         return False
 
     def together(self, here: Peer, head: Letter) -> list[Letter]:
-        """The head of a mailbox, and those after it that go with it: all small, and in time."""
+        """The head of a mailbox, and those after it that go with it: all small, and in time; plain ones after
+        a plain one."""
         chunk_bytes = min(self._allowance.pace(here).chunk_bytes, self._allowance.room_bytes(here, 0))
         now_ns, together = self._outlook.now_ns(), list[Letter]()
         lacking, own_bytes, wire_bytes = dict[Digest, int](), 0, 0
-        for letter in self._driver.core.outbox.queue(head.mailbox, here.landing_letter):
+        for letter in self._driver.core.outbox.queue(head.mailbox, here.landing_letters):
             objects = {digest: self.lacking_bytes(here, digest, size) for digest, size in letter.objects}
             lacking |= objects
             own_bytes += letter_bytes(letter)
@@ -79,6 +89,7 @@ class Turns:
             if (
                 len(together) >= LETTERS_MAX
                 or is_settled_only(letter, now_ns)
+                or (letter.objects and not head.objects)
                 or own_bytes + sum(lacking.values()) > chunk_bytes
                 or wire_bytes > LETTERS_BYTES_MAX
                 or sum(len(each.objects) for each in together) + len(letter.objects) > OBJECTS_MAX
@@ -92,8 +103,8 @@ class Turns:
         """Bytes of an object that a peer lacks, as far as is known."""
         return self._driver.lacking.get((here.name, digest), size)
 
-    def standing(self, letters: list[Letter], landing: Identity | None = None) -> list[Letter]:
-        """Those still the first of their mailbox, beyond one that is landing, up to one that has been
+    def standing(self, letters: list[Letter], landing: Collection[Identity] = ()) -> list[Letter]:
+        """Those still the first of their mailbox, beyond those that are landing, up to one that has been
         withdrawn or has ended."""
         queue = self._driver.core.outbox.queue(letters[0].mailbox, landing) if letters else ()
         found = zip(letters, queue, strict=False)
@@ -113,6 +124,11 @@ class Turns:
         """Whether a letter is the first of its mailbox and answered in time, with all that is in the air."""
         in_time = self._allowance.is_begun(here, letter_bytes(letter), here.client.in_air_bytes)
         return in_time and bool(self.standing([letter]))
+
+
+def is_plain(letter: Letter, now_ns: int) -> bool:
+    """Whether a letter needs no objects where it goes to."""
+    return not letter.objects or is_settled_only(letter, now_ns)
 
 
 def are_news(news: Mapping[Digest, list[Range]], lacking: Mapping[Digest, list[Range]]) -> bool:

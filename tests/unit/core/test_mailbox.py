@@ -283,6 +283,6 @@ def test_beyond_a_letter_that_is_landing_the_next_of_its_mailbox_is_the_first() 
     first, second, other = letter("first", 1), letter("second", 2), letter("other", lane=Lane.BULK)
     box = outbox(first, second, other)
     assert [one.key for one in box.heads("far")] == ["first", "other"]
-    assert [one.key for one in box.heads("far", first.identity)] == ["second", "other"]
-    assert [one.key for one in box.heads("far", other.identity)] == ["first"]
-    assert list(box.queue(first.mailbox, first.identity)) == [second]
+    assert [one.key for one in box.heads("far", {first.identity})] == ["second", "other"]
+    assert [one.key for one in box.heads("far", {other.identity})] == ["first"]
+    assert list(box.queue(first.mailbox, {first.identity})) == [second]

@@ -18,7 +18,7 @@ class Asked(Exception):
 
 
 class Outbox:
-    def heads(self, destination: str, landing: Any = None) -> list[Any]:
+    def heads(self, destination: str, landing: Any = ()) -> list[Any]:
         raise Asked
 
 
@@ -56,7 +56,9 @@ async def test_no_letter_begins_over_real_links_before_the_step_is_written() -> 
     node: Any = Node()
     outlook = Outlook(node, RealLinks(planned=False), 0)
     sender = transfers.Transfers(node, outlook, 0, lambda peer, incarnation: None)
-    here: Any = SimpleNamespace(name="b", met=True, air=None, landing=None, landing_letter=None, proved_ns=0)
+    here: Any = SimpleNamespace(
+        name="b", met=True, air=None, landing={}, landing_letters=frozenset(), proved_ns=0
+    )
     assert not looks(sender.pump, here)
     node.written.set()
     assert looks(sender.pump, here)
