@@ -62,7 +62,7 @@ links.congestion = "{congestion}"
 links.feeder = {{ rate_bps = 20_000_000 }}
 links.intra_isl = {{ rate_bps = {rate_bps} }}
 links.backhaul = {{ rate_bps = 50_000_000 }}
-compute = {{ message_s = 1, embed_s = 4, backbone_s = 0.5, head_s = {head_s}, add_s = {add_s} }}
+compute = {{ message_s = 0.02, embed_s = 4, backbone_s = 0.5, head_s = {head_s}, add_s = {add_s} }}
 task = {{ task = "orbitrain.learning.split.digits:Digits", beta = 100.0, reserved = 50 }}
 
 [protocol]
@@ -111,7 +111,7 @@ def scenario_of(what: str, how: str, sizes: Sizes, congestion: str, folder: Path
         width=WIDTH,
         classes=sizes.classes(what),
         samples=sizes.samples,
-        chunk_samples=sizes.samples,
+        chunk_samples=sizes.samples // 2,
         cache=str(what == "reduce").lower(),
         gather=how if what == "gather" else "two_way",
         reduce=how if what == "reduce" else "gather",

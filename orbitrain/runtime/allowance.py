@@ -9,7 +9,7 @@ from orbitrain.flights import is_begun
 from orbitrain.runtime.clock import Clock
 from orbitrain.runtime.outlook import Outlook
 from orbitrain.runtime.peer import Peer
-from orbitrain.transport.objects import Pace
+from orbitrain.transport.objects import CHUNK_BYTES_MIN, Pace
 
 TRANSFER_FACTOR: Final = 3.0
 TRANSFER_S: Final = 10.0
@@ -49,13 +49,23 @@ class Allowance:
 
     def pace(self, here: Peer) -> Pace:
         """How objects are cut for this link as it is now."""
+        return Pace.of(*self._likely(here))
+
+    def together_bytes(self, here: Peer) -> int:
+        """What small letters that go together may have at once: what a round trip of the link carries, or a
+        smallest chunk. Larger ones had better follow each other."""
+        rate_bps, trip_s = self._likely(here)
+        return max(CHUNK_BYTES_MIN, min(self.pace(here).chunk_bytes, int(rate_bps / 8 * trip_s)))
+
+    def _likely(self, here: Peer) -> tuple[float, float]:
+        """Rate, bits per second, and round trip, seconds, of this link as it is now."""
         host_s = HOST_S * self._clock.rate
         if not self._outlook.real.planned:
             trip_s = self._outlook.expected_trip_s(here.name, 0) * self._clock.rate
-            return Pace.of(self.rate_bps(here) or UNKNOWN_BPS, trip_s + host_s)
+            return self.rate_bps(here) or UNKNOWN_BPS, trip_s + host_s
         rate_bps = self.rate_bps(here)
         assert rate_bps is not None
-        return Pace.of(rate_bps, 2 * self._outlook.road(here.name).delay_s + host_s)
+        return rate_bps, 2 * self._outlook.road(here.name).delay_s + host_s
 
     def queue_s(self, here: Peer) -> float:
         """Wall seconds for which an answer may wait behind a transfer, ours or the peer's.

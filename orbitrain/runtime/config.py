@@ -159,6 +159,8 @@ class SfftWork(_Table):
     cache: bool = False
     on_board: bool = False
     backbone_device: Literal["auto", "cpu", "cuda"] = "cpu"
+    block_letters: int = Field(default=1, ge=1, le=64)
+    """By which a block goes around a ring, where it has as many chunks."""
 
 
 class SfftTimes(_Table):
@@ -373,6 +375,7 @@ def sfft_params(table: Sfft, task: Mapping[str, Any]) -> SfftParams:
             between=work.between_planes,
             on_board=work.on_board,
             cache=work.cache,
+            block_letters=work.block_letters,
         ),
         pieces=Pieces(table.embedding, table.backbone, table.head),
         times=Times(

@@ -13,7 +13,7 @@ Once all bytes of a letter have gone it is handed over, and the next one has the
 trip, and longer behind what comes from the peer, for which the link would lie idle. A letter that needs no
 objects is handed over beside what has the link. Those of one mailbox are handed over one after another.
 
-Small letters that follow one another in a mailbox go together, at most a chunk's bytes at once: one offer,
+Small letters that follow one another in a mailbox go together, as many as a round trip carries: one offer,
 puts side by side, one call that hands them over. A link's round trips are not paid for each.
 """
 
@@ -273,23 +273,28 @@ class Transfers:
         hand = asyncio.create_task(self._hand(here, [letter]))
         try:
             async with self._flight(here, letter):
-                try:
-                    whole = await put
-                except KeyError:
-                    with contextlib.suppress(PeerRefused, LinkDown):
-                        await hand  # another may have brought what is lost here
-                        return
-                    raise
-                with contextlib.suppress(PeerRefused):
-                    await hand
-                    return
-                if whole:  # it has come before the last of its objects after all
-                    await self._hand(here, self._turns.standing([letter]))
+                await self._touch_down(here, letter, put, hand)
         finally:
             await _ended(put)
             await _ended(hand)
             del here.landing[letter.mailbox]
         self.pump(here)
+
+    async def _touch_down(
+        self, here: Peer, letter: Letter, put: asyncio.Task[bool], hand: asyncio.Task[None]
+    ) -> None:
+        try:
+            whole = await put
+        except KeyError:
+            with contextlib.suppress(PeerRefused, LinkDown):
+                await hand  # another may have brought what is lost here
+                return
+            raise
+        with contextlib.suppress(PeerRefused):
+            await hand
+            return
+        if whole:  # it has come before the last of its objects after all
+            await self._hand(here, self._turns.standing([letter]))
 
     async def _bring(self, here: Peer, letters: list[Letter]) -> None:
         """Hand over letters of a mailbox that need no objects, and bring the receiver's word."""

@@ -78,7 +78,7 @@ class Turns:
     def together(self, here: Peer, head: Letter) -> list[Letter]:
         """The head of a mailbox, and those after it that go with it: all small, and in time; plain ones after
         a plain one."""
-        chunk_bytes = min(self._allowance.pace(here).chunk_bytes, self._allowance.room_bytes(here, 0))
+        most_bytes = min(self._allowance.together_bytes(here), self._allowance.room_bytes(here, 0))
         now_ns, together = self._outlook.now_ns(), list[Letter]()
         lacking, own_bytes, wire_bytes = dict[Digest, int](), 0, 0
         for letter in self._driver.core.outbox.queue(head.mailbox, here.landing_letters):
@@ -90,7 +90,7 @@ class Turns:
                 len(together) >= LETTERS_MAX
                 or is_settled_only(letter, now_ns)
                 or (letter.objects and not head.objects)
-                or own_bytes + sum(lacking.values()) > chunk_bytes
+                or own_bytes + sum(lacking.values()) > most_bytes
                 or wire_bytes > LETTERS_BYTES_MAX
                 or sum(len(each.objects) for each in together) + len(letter.objects) > OBJECTS_MAX
                 or not self._allowance.is_begun(here, own_bytes, sum(lacking.values()))

@@ -12,7 +12,7 @@ from orbitrain.learning.split.blocks import WIRE_BYTES, values_bytes
 from orbitrain.learning.split.identity import Flops, Identity
 from orbitrain.machine import Digest, Machine
 from orbitrain.planning import planes_of, task_settings
-from orbitrain.protocols.sfft.costs import Load
+from orbitrain.protocols.sfft.costs import Load, block_letters
 from orbitrain.protocols.sfft.terms import Params
 from orbitrain.results import Entry, count_bytes
 from orbitrain.roles import SfftAsks, sfft_machines
@@ -154,13 +154,16 @@ class SfftSystem:
         if protocol.on_board:
             declared["embed_s"] = taken.on_board_s
         rate_bps, delay_s = self._ring_links()
+        chunk_bytes = samples * shapes.embedded_bytes(WIRE_BYTES[protocol.wire]) + HEADER_BYTES
+        block_s = 8 * chunk_bytes * -(-protocol.samples // samples) / rate_bps
+        declared["block_letters"] = block_letters(block_s, scenario.compute.message_s)
         return Sfft(
             planes=[list(members) for members in planes_of(scenario)],
             stations=[station.name for station in scenario.stations],
             server=scenario.ground.name,
             **objects,
             head_bytes=shapes.head_bytes(8) + HEADER_BYTES,
-            chunk_bytes=samples * shapes.embedded_bytes(WIRE_BYTES[protocol.wire]) + HEADER_BYTES,
+            chunk_bytes=chunk_bytes,
             feature_bytes=samples * shapes.feature_bytes(WIRE_BYTES[protocol.wire]) + HEADER_BYTES,
             ring_bps=rate_bps,
             ring_delay_s=delay_s,

@@ -10,8 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from typing import Final
 
 from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring, parts
+
+BLOCK_LETTERS_MAX: Final = 4
+"""A neighbour that gets more is not ahead by much more of what comes between two hops."""
+
+LETTER_MESSAGES: Final = 16
+"""... so that their handling adds little to a gather where it is not hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,16 @@ def crossover_bytes(ring: Ring, rate_byte_per_s: float, delay_s: float) -> float
     if more_blocks <= 0:
         return None
     return rate_byte_per_s * delay_s * float(fewer_hops / more_blocks)
+
+
+def block_letters(block_s: float, message_s: float) -> int:
+    """Letters by which a block that takes a link `block_s` goes around: as many as BLOCK_LETTERS_MAX, while a
+    letter takes LETTER_MESSAGES times as long as a node needs to take it in.
+
+    In the model above one is as quick as several, if their handling is free. On real links they hide what
+    comes between two hops.
+    """
+    return max(1, min(BLOCK_LETTERS_MAX, int(block_s / (LETTER_MESSAGES * message_s))))
 
 
 # --- traffic ------------------------------------------------------------------------------------------------

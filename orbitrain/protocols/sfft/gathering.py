@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from orbitrain.machine import Action, Digest, Lane, RemoteProtocolError, Withdraw
@@ -95,12 +96,21 @@ class Gathering:
             for neighbour, some in forward(ring, of.name, how, chunks):
                 sent = of.state.sent[neighbour].chunks
                 fresh = [chunk.index for chunk in some if f"{owner}/{chunk.index}" not in sent]
-                if fresh:
-                    sent.extend(f"{owner}/{index}" for index in fresh)
-                    message = wire.Block(round=of.state.round.round, owner=owner, indices=fresh)
-                    objects = tuple(held[index] for index in fresh)
+                sent.extend(f"{owner}/{index}" for index in fresh)
+                for message, objects in self._letters(owner, fresh, of.params.work.ring_chunks):
                     actions.append(of.send(neighbour, message, Lane.ACTIVATION, objects, about=_OF_ROUND))
         return actions
+
+    def _letters(
+        self, owner: str, indices: Sequence[int], most: int
+    ) -> Iterator[tuple[wire.Block, tuple[Digest, ...]]]:
+        """These chunks, of those held, so many at most in each."""
+        of = self._of
+        held = of.state.held[owner].digests
+        for start in range(0, len(indices), most):
+            some = indices[start : start + most]
+            message = wire.Block(round=of.state.round.round, owner=owner, indices=some)
+            yield message, tuple(held[index] for index in some)
 
     def _to_stations(self) -> list[Action]:
         of, state = self._of, self._of.state
@@ -116,10 +126,7 @@ class Gathering:
                     if lacking:
                         fresh.wanted.add(owner=one.owner, indices=lacking)
                     there = [index for index in one.indices if index in held]
-                    for start in range(0, len(there), LETTER_CHUNKS):
-                        some = there[start : start + LETTER_CHUNKS]
-                        message = wire.Block(round=state.round.round, owner=one.owner, indices=some)
-                        objects = tuple(held[index] for index in some)
+                    for message, objects in self._letters(one.owner, there, LETTER_CHUNKS):
                         until_ns, about = fetch.until_ns, wire.About(of_round=True, station=station)
                         actions.append(
                             of.send(station, message, Lane.ACTIVATION, objects, until_ns, about=about)

@@ -28,7 +28,7 @@ LETTER_CHUNKS: Final = 8
 """Chunks that cross a link to the ground in one letter, so that an answer is not waited for after each, and a
 cut costs few."""
 
-EARLY_MAX: Final = 256
+EARLY_MAX: Final = 1024
 """Messages that a satellite keeps until it hears of their round: its neighbours' few, many times over."""
 
 
@@ -84,6 +84,9 @@ class Work:
     """How planes' sums come together."""
     on_board: bool = False
     """The baseline: each satellite runs the backbone itself, and nothing of samples is sent."""
+    block_letters: int = 1
+    """Letters by which a block goes around its ring, at least one chunk in each. With more than one a
+    neighbour sends the first on while others come, and what delays a link a little delays no other."""
     cache: bool = False
     """Every round is of the same samples, and features once received are kept."""
 
@@ -91,6 +94,11 @@ class Work:
     def chunks(self) -> int:
         """Chunks of a satellite's block."""
         return -(-self.samples // self.chunk_samples)
+
+    @property
+    def ring_chunks(self) -> int:
+        """Chunks that go around a ring in one letter, at most."""
+        return -(-self.chunks // self.block_letters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 from orbitrain.protocols.sfft.costs import (
     Load,
     RoundTraffic,
+    block_letters,
     crossover_bytes,
     gather_cost,
     gather_traffic,
@@ -205,6 +206,24 @@ def test_the_counters_of_a_round() -> None:
         reduce_bytes=(8 + 6) * 700,
         edge_bytes_max=1400,
     )
+
+
+@pytest.mark.parametrize(
+    "block_s, message_s, letters",
+    [
+        (0.8, 0.02, 2),
+        (0.8, 0.001, 4),
+        (0.8, 0.1, 1),
+        (0.8, 4.0, 1),
+        (100.0, 2.0, 3),
+        (1e9, 2.0, 4),
+        (0.0, 2.0, 1),
+    ],
+)
+def test_a_block_goes_in_letters_that_take_a_link_longer_than_their_handling(
+    block_s: float, message_s: float, letters: int
+) -> None:
+    assert block_letters(block_s, message_s) == letters
 
 
 def test_auto_has_no_cost_of_its_own() -> None:

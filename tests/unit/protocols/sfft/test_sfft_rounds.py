@@ -103,6 +103,24 @@ def test_planes_of_any_size_come_to_the_same(sizes: list[int], reduce: Reduce) -
     check_head(ran)
 
 
+def around_the_rings(ran: World) -> int:
+    """Letters with chunks that satellites got from satellites."""
+    sent = [
+        entry.event.fields
+        for entry in ran.events("letter_delivered")
+        if entry.event.fields["class"] == "intra_isl" and entry.event.fields["key"].startswith("block/")
+    ]
+    return len(sent)
+
+
+@pytest.mark.parametrize("letters, each", [(1, 1), (2, 2), (3, 3), (4, 3), (9, 6)])
+def test_a_block_goes_around_in_as_many_letters_as_its_chunks_allow(letters: int, each: int) -> None:
+    """By one way around a plane of four, three times."""
+    ran = two_planes(gather=Gather.ONE_WAY, chunk_samples=1, block_letters=letters).run()
+    assert around_the_rings(ran) == ran.params.work.rounds * len(ran.params.satellites) * 3 * each
+    check_head(ran)
+
+
 @pytest.mark.parametrize("scheduler", ["first_visible", "maxflow_slot", "teg"])
 def test_every_chunk_goes_down_once_whoever_schedules(scheduler: str) -> None:
     ran = two_planes(scheduler=scheduler).run()
