@@ -8,8 +8,8 @@ takes a link about N round trips (40), and so does each part of a head. Gathers 
 and reduces with kept features, both from the second round on, whose head all satellites have before it
 begins: so they begin nearly at once. A gather is from the last satellite that has embedded to the last that
 has all blocks, a reduce from the last that has stepped its head to the last that has the sum. The closed
-forms (`orbitrain/protocols/sfft/costs.py`) know bytes over a link and its delay; to a reduce the declared
-seconds of the additions on its way are added.
+forms (`orbitrain/protocols/sfft/costs.py`) know bytes over a link and its delay, and for gathers in turn the
+letters of a block; to a reduce the declared seconds of the additions on its way are added.
 
 All members end a hop at the same time, and all are processes of this host: a rate below 1 tells how much its
 cores weigh.
@@ -33,7 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from orbitrain.planning import build_plan, planes_of
-from orbitrain.protocols.sfft.costs import gather_cost, reduce_cost
+from orbitrain.protocols.sfft.costs import block_letters, gather_cost, reduce_cost
 from orbitrain.protocols.sfft.ring import Gather, Reduce, Ring
 from orbitrain.scenario import SECOND_NS, load_scenario
 
@@ -45,6 +45,10 @@ ROUND_TRIP_S = 0.032
 HEAD_S = {"gather": 15.0, "reduce": 4.0}
 """So that no heads are under way during a gather."""
 ADD_S = 0.1
+MESSAGE_S = 0.02
+"""Daemons take in a message in about that."""
+CHUNKS = 2
+"""Of a block."""
 
 SCENARIO = """
 name = "collectives"
@@ -62,7 +66,7 @@ links.congestion = "{congestion}"
 links.feeder = {{ rate_bps = 20_000_000 }}
 links.intra_isl = {{ rate_bps = {rate_bps} }}
 links.backhaul = {{ rate_bps = 50_000_000 }}
-compute = {{ message_s = 0.02, embed_s = 4, backbone_s = 0.5, head_s = {head_s}, add_s = {add_s} }}
+compute = {{ message_s = {message_s}, embed_s = 4, backbone_s = 0.5, head_s = {head_s}, add_s = {add_s} }}
 task = {{ task = "orbitrain.learning.split.digits:Digits", beta = 100.0, reserved = 50 }}
 
 [protocol]
@@ -108,10 +112,11 @@ def scenario_of(what: str, how: str, sizes: Sizes, congestion: str, folder: Path
         rate_bps=RATE_BPS,
         head_s=HEAD_S[what],
         add_s=ADD_S,
+        message_s=MESSAGE_S,
         width=WIDTH,
         classes=sizes.classes(what),
         samples=sizes.samples,
-        chunk_samples=sizes.samples // 2,
+        chunk_samples=sizes.samples // CHUNKS,
         cache=str(what == "reduce").lower(),
         gather=how if what == "gather" else "two_way",
         reduce=how if what == "reduce" else "gather",
@@ -128,7 +133,9 @@ def closed_form_s(what: str, how: str, sizes: Sizes, file: Path) -> float:
     delay_s = max(one.delay_ns_at(one.start_ns) for one in links) / SECOND_NS
     ring, rate = Ring(tuple(plane)), RATE_BPS / 8
     if what == "gather":
-        return gather_cost(ring, Gather(how)).seconds(sizes.samples * TOKENS * WIDTH * 4, rate, delay_s)
+        block_bytes = sizes.samples * TOKENS * WIDTH * 4
+        letters = min(CHUNKS, block_letters(block_bytes / rate, MESSAGE_S))
+        return gather_cost(ring, Gather(how), CHUNKS, letters).seconds(block_bytes, rate, delay_s)
     head_bytes, reduce = (WIDTH + 1) * sizes.classes(what) * 8, Reduce(how)
     added_s = ADD_S * (1 if reduce is Reduce.GATHER else len(ring) - 1 + (reduce is Reduce.RING))
     return reduce_cost(ring, reduce).seconds(head_bytes, rate, delay_s) + added_s

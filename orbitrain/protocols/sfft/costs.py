@@ -33,16 +33,20 @@ class Cost:
         return float(self.blocks) * size_bytes / rate_byte_per_s + self.hops * delay_s
 
 
-def gather_cost(ring: Ring, how: Gather, chunks_per_block: int = 2) -> Cost:
-    """From all members having their own block to all having all; a block is of so many equal chunks.
+def gather_cost(ring: Ring, how: Gather, chunks_per_block: int = 2, letters: int = 1) -> Cost:
+    """From all members having their own block to all having all; a block is of so many equal chunks, and goes
+    in so many equal letters.
 
     On a ring of K: one way K-1 hops of a block; two ways floor(K/2), of which for even K the last is of the
     larger half of a block; in turn K(K-1). On a chain of n: both ways n-1, in turn (n-1)(n+2)/2.
+
+    Of L letters all but the first follow it over its hops: in turn H hops take n + (H-n)/L blocks. Ways that
+    keep links busy all the time are no quicker but for delays, which letters hide: for them this is a bound.
     """
     n = len(ring)
     if how is Gather.SEQUENTIAL:
         hops = n * (n - 1) if ring.closed else (n - 1) * (n + 2) // 2
-        return Cost(Fraction(hops), hops)
+        return Cost(n + Fraction(hops - n, letters) if hops else Fraction(0), hops)
     if how is Gather.ONE_WAY or not ring.closed:
         return Cost(Fraction(n - 1), n - 1)
     if n <= 2:  # both halves come over the one link there is

@@ -64,15 +64,20 @@ def last_arrival(first: Sends, arrived, pass_s: Fraction, delay_s: Fraction) -> 
     return now_s
 
 
-def gather_seconds(ring: Ring, how: Gather, chunks: int, pass_s: Fraction, delay_s: Fraction) -> Fraction:
+def gather_seconds(
+    ring: Ring, how: Gather, chunks: int, pass_s: Fraction, delay_s: Fraction, letters: int = 1
+) -> Fraction:
     held: dict[str, set[Chunk]] = {name: set() for name in ring.members}
     begun: set[str] = set()
 
     def take(me: str, came: object) -> Sends:
         assert isinstance(came, tuple)
         held[me].update(came)
+        most = -(-chunks // letters)
         sends: Sends = [
-            (me, to, some, Fraction(len(some), chunks)) for to, some in forward(ring, me, how, came)
+            (me, to, some[start : start + most], Fraction(len(some[start : start + most]), chunks))
+            for to, some in forward(ring, me, how, came)
+            for start in range(0, len(some), most)
         ]
         whole = {name for name in ring.members if held[me].issuperset(block(name, chunks))}
         if me not in begun and begins(ring, me, how, whole):
@@ -113,6 +118,32 @@ def test_a_gather_takes_what_the_closed_form_says(pass_s: Fraction, delay_s: Fra
                 assert gather_seconds(ring, how, chunks, pass_s, delay_s) == (
                     cost.blocks * pass_s + cost.hops * delay_s
                 ), (ring, how, chunks)
+
+
+@pytest.mark.parametrize(("pass_s", "delay_s"), LINKS)
+def test_in_turn_letters_of_a_block_follow_the_first_over_its_hops(
+    pass_s: Fraction, delay_s: Fraction
+) -> None:
+    for ring in RINGS:
+        for letters in (1, 2, 3, 6):
+            cost = gather_cost(ring, Gather.SEQUENTIAL, 6, letters)
+            assert gather_seconds(ring, Gather.SEQUENTIAL, 6, pass_s, delay_s, letters) == (
+                cost.blocks * pass_s + cost.hops * delay_s
+            ), (ring, letters)
+
+
+@pytest.mark.parametrize(("pass_s", "delay_s"), LINKS)
+def test_letters_hide_delays_where_links_are_busy_all_the_time(pass_s: Fraction, delay_s: Fraction) -> None:
+    for ring in RINGS:
+        for how in (Gather.TWO_WAY, Gather.ONE_WAY):
+            for letters in (2, 3, 6):
+                cost = gather_cost(ring, how, 6, letters)
+                seconds = gather_seconds(ring, how, 6, pass_s, delay_s, letters)
+                least = cost.blocks * pass_s + min(1, cost.hops) * delay_s
+                assert least <= seconds <= cost.blocks * pass_s + cost.hops * delay_s, (ring, how, letters)
+                halves = how is Gather.TWO_WAY and len(ring) % 2 == 0
+                if delay_s <= pass_s * Fraction(letters - 1, letters) and not halves:
+                    assert seconds == least
 
 
 @pytest.mark.parametrize(("pass_s", "delay_s"), LINKS)
