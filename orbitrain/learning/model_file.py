@@ -126,7 +126,7 @@ class ModelWriter:
     def put(self, name: str, start: int, elements: Elements) -> None:
         """Elements of a tensor from `start` on, of its dtype."""
         dtype = self._specs[name].dtype
-        data = np.ascontiguousarray(elements, dtype).data.cast("B")
+        data = np.ascontiguousarray(elements, dtype).reshape(-1).view(np.uint8).data
         offset = self._offsets[name] + start * dtype.itemsize
         while data:
             written = os.pwrite(self._file.fileno(), data, offset)

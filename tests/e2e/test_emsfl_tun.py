@@ -247,7 +247,8 @@ def check_commits(run: Run, object_of: Callable[[str], Path]) -> dict[str, str]:
         weights = [part["samples"] * DECAY ** part["staleness"] / total for part in parts]
         out = run.lab.folder / f"merged-{n}"
         out.mkdir()
-        merged = merge({"items": {item: {"weights": weights, "clips": [None] * len(parts)}}}, inputs, out)
+        how = {"weights": weights, "clips": [None] * len(parts), "rank": None}
+        merged = merge({"items": {item: how}}, inputs, out)
         digests[item] = sha256(merged.outputs[item].read_bytes())
         assert digests[item] == fields["digest"], fields
         versions[item] += 1

@@ -93,6 +93,20 @@ def compress(delta: Values, residual: Values | None, rank: int) -> tuple[Factors
     return sent, wanted - sent.product()
 
 
+def exact(matrix: Values) -> Factors:
+    """Return factors whose product is the matrix: it and an identity of its shorter side, of its dtype."""
+    rows, cols = matrix.shape
+    if rows <= cols:
+        return Factors(np.eye(rows, dtype=matrix.dtype), matrix)
+    return Factors(matrix, np.eye(cols, dtype=matrix.dtype))
+
+
+def padded(factors: Factors, rank: int) -> Factors:
+    """Return the same product as factors of exactly `rank`, which must be no lower: zeros at the end."""
+    more = rank - factors.rank
+    return Factors(np.pad(factors.b, ((0, 0), (0, more))), np.pad(factors.a, ((0, more), (0, 0))))
+
+
 def _singular(matrix: Values) -> tuple[Values, Values, Values]:
     try:
         left, values, right = np.linalg.svd(matrix, full_matrices=False)
@@ -127,9 +141,11 @@ def recompress(parts: Sequence[tuple[float, Factors]], rank: int) -> tuple[Facto
     """Return sum_m w_m B_m A_m as (what is served, of at most `rank`; the rest), both float32.
 
     The two add up to the sum, to float32's precision, and the first is the nearest of its rank. The rest
-    stays with who recompresses, as one more part the next time; its rank never exceeds the shorter side. No
-    matrix of (rows, cols) is made: QR of both sides, then the singular values of a small core. Raises
-    ValueError for no parts, and TensorError as `factor` does.
+    stays with who recompresses, as one more part the next time. Its rank grows by what the parts have more
+    than is served, merge after merge, until both together have the shorter side's; it is 0 where nothing is
+    left. No matrix of (rows, cols) is made while the parts' ranks together are below the shorter side: QR of
+    both sides, then the singular values of a core that is no larger than either. Raises ValueError for no
+    parts, and TensorError as `factor` does.
     """
     left, core_left = np.linalg.qr(np.concatenate([w * f.b.astype(np.float64) for w, f in parts], axis=1))
     right, core_right = np.linalg.qr(np.concatenate([f.a.astype(np.float64) for _, f in parts], axis=0).T)
@@ -191,7 +207,7 @@ def update_specs(base: Mapping[str, Spec], rank: int | None) -> dict[str, Spec]:
     specs: dict[str, Spec] = {}
     for name, spec in base.items():
         if rank is not None and is_factored(spec.shape, rank):
-            specs.update(_factor_specs(name, spec, rank))
+            specs.update(factor_specs(name, spec, rank))
         else:
             specs[name] = spec
     return specs
@@ -208,22 +224,46 @@ def update_ranks(update: Mapping[str, Spec], base: Mapping[str, Spec]) -> dict[s
     Raises TensorError unless the update has each tensor of the base once: dense, like the base's, or as
     float32 factors of a rank from 1 to the shorter side, and to `RANK_MAX`.
     """
+    return _ranks(update, base, base, 1, RANK_MAX)
+
+
+def residual_specs(base: Mapping[str, Spec]) -> dict[str, Spec]:
+    """Return the tensors of a dense residual: of the base's dtype, but at least float32."""
+    return {name: Spec(np.promote_types(spec.dtype, np.float32), spec.shape) for name, spec in base.items()}
+
+
+def residual_ranks(residual: Mapping[str, Spec], base: Mapping[str, Spec]) -> dict[str, int | None]:
+    """Return as `update_ranks` does the ranks of what former merges left out.
+
+    Raises TensorError unless the residual has each tensor of the base once: dense, as `residual_specs`, or as
+    float32 factors of a rank from 0 (nothing is left) to the shorter side.
+    """
+    return _ranks(residual, base, residual_specs(base), 0)
+
+
+def _ranks(
+    found: Mapping[str, Spec],
+    base: Mapping[str, Spec],
+    dense: Mapping[str, Spec],
+    lowest: int,
+    *highest: int,
+) -> dict[str, int | None]:
     check_base(base)
     ranks: dict[str, int | None] = {}
     expected: dict[str, Spec] = {}
     for name, spec in base.items():
-        found = update.get(name + LORA_B)
-        if name in update or found is None or len(spec.shape) != 2:
-            ranks[name], expected[name] = None, spec
+        side = found.get(name + LORA_B)
+        if name in found or side is None or len(spec.shape) != 2:
+            ranks[name], expected[name] = None, dense[name]
             continue
-        rank = found.shape[1] if len(found.shape) == 2 else 0
-        highest = min(*spec.shape, RANK_MAX)
-        if not 1 <= rank <= highest:
-            text = f"tensor {shown(name + LORA_B)} has shape {list(found.shape)}"
-            raise TensorError(f"{text}: no factor of rank 1 to {highest}")
+        rank = side.shape[1] if len(side.shape) == 2 else -1
+        most = min(*spec.shape, *highest)
+        if not lowest <= rank <= most:
+            text = f"tensor {shown(name + LORA_B)} has shape {list(side.shape)}"
+            raise TensorError(f"{text}: no factor of rank {lowest} to {most}")
         ranks[name] = rank
-        expected.update(_factor_specs(name, spec, rank))
-    check_same(update, expected)
+        expected.update(factor_specs(name, spec, rank))
+    check_same(found, expected)
     return ranks
 
 
@@ -236,6 +276,7 @@ def check_base(base: Mapping[str, Spec]) -> None:
             raise TensorError(f"tensor {shown(name)} is named as a factor is")
 
 
-def _factor_specs(name: str, spec: Spec, rank: int) -> dict[str, Spec]:
+def factor_specs(name: str, spec: Spec, rank: int) -> dict[str, Spec]:
+    """Return the two tensors that stand for one."""
     rows, cols = spec.shape
     return {name + LORA_B: Spec(FACTOR, (rows, rank)), name + LORA_A: Spec(FACTOR, (rank, cols))}

@@ -4,7 +4,8 @@
     moe.pack   items: [ITEM, ...], rank: int | null      base/ITEM, now/ITEM                 update/ITEM
                                                          [, residual/ITEM]                   [, residual/ITEM]
     moe.merge  items: {ITEM: {weights: [float, ...],     base/ITEM, update/ITEM/0..          ITEM
-                       clips: [float | null, ...]}}
+                       clips: [float | null, ...],       [, residual/ITEM]                   [, step/ITEM]
+                       rank: int | null}}                                                    [, residual/ITEM]
 
 An item is `backbone`, `gate` or `expert/N`. The result of `pack` is {update_bytes: {ITEM: of its file}}, that
 of `merge` empty. The arithmetic is fixed to the last bit: each operation is one IEEE 754 float64 operation
@@ -21,7 +22,8 @@ A residual is made where a rank is asked for, of every tensor; one that is given
 factored where that makes it smaller (`lora.is_factored`). Of float32, base + update is `now` to one unit in
 the last place of the larger of the two, and bit for bit while they are within a factor of two of each other.
 
-merge, eq. (35) on deltas (EMS-FL, section 2 of our notes), for each tensor, n over the updates as given:
+merge without a rank, eq. (35) on deltas (EMS-FL, section 2 of our notes), for each tensor, n over the updates
+as given:
 
     total = 0.0
     for n: total = total + share_n * values_n
@@ -31,14 +33,17 @@ values_n are the dense update's, or of factors ((0.0 + B[:, 0] A[0, :]) + B[:, 1
 weight_n, or weight_n * (clip_n / norm_n) where norm_n > clip_n: norm_n is the L2 norm of the update over all
 tensors of the item, the root of the exactly rounded sum (`math.fsum`) of the values' squares.
 
-Updates are a peer's: nothing is allocated by what they say; their names, shapes, dtypes and values are
-checked, and the reason begins with the name of the input that is bad.
+merge with a rank: the step and the residual of these updates and the residual that is given, see `steps`.
+The item is what a merge without a rank makes of the step alone, with weight 1 and no clip, so who has the
+base and the step has the item, bit for bit.
+
+Updates are a peer's, and checked: see `update_files`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -51,8 +56,10 @@ from orbitrain.learning.aggregation import PIECE, BadModel, Labelled, finite_ele
 from orbitrain.learning.model_file import Elements, ModelFile, ModelWriter
 from orbitrain.learning.moe import lora
 from orbitrain.learning.moe.parts import BACKBONE, GATE, expert_number, file_name
+from orbitrain.learning.moe.steps import write_step
+from orbitrain.learning.moe.update_files import Checked, Update, blocks, weighted
 from orbitrain.learning.outcome import JobError, JobResult
-from orbitrain.learning.tensors import MAX_MODEL_BYTES, Spec, TensorError, check_finite, check_same
+from orbitrain.learning.tensors import MAX_MODEL_BYTES, Spec, TensorError, check_same
 
 
 def pack(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -> JobResult:
@@ -63,9 +70,7 @@ def pack(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) -
     names = [_named(item) for item in items]
     if len(set(names)) < len(names):
         raise JobError(f"the job's parameter 'items' is {items!r}: an item is there twice")
-    rank = params.get("rank")
-    if rank is not None and (type(rank) is not int or not 1 <= rank <= lora.RANK_MAX):
-        raise JobError(f"the job's parameter 'rank' is {rank!r}; it is null, or from 1 to {lora.RANK_MAX}")
+    rank = _rank("the job's parameter 'rank'", params.get("rank"))
     _check_inputs(inputs, {f"{kind}/{item}" for kind in ("base", "now", "residual") for item in items})
     outputs: dict[str, Path] = {}
     for item, name in zip(items, names, strict=True):
@@ -85,25 +90,33 @@ def merge(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
     """Add the weighted updates to each item. Raises JobError and TensorError."""
     items = params.get("items")
     if not isinstance(items, dict) or not items:
-        raise JobError(f"the job's parameter 'items' is {items!r}, not weights and clips by item")
+        raise JobError(f"the job's parameter 'items' is {items!r}, not weights, clips and rank by item")
     names = {item: _named(item) for item in items}
-    weights = {item: _weights(item, given) for item, given in items.items()}
-    expected = {f"update/{item}/{n}" for item, pairs in weights.items() for n in range(len(pairs))}
+    merges = {item: _merge(item, given) for item, given in items.items()}
+    expected = {f"update/{item}/{n}" for item, how in merges.items() for n in range(len(how.weights))}
+    expected |= {f"residual/{item}" for item, how in merges.items() if how.rank is not None}
     _check_inputs(inputs, expected | {f"base/{item}" for item in items})
     outputs: dict[str, Path] = {}
-    for item, pairs in weights.items():
+    for item, how in merges.items():
         base = _file(inputs, f"base/{item}")
         try:
             lora.check_base(base.model.specs)
         except TensorError as error:
             raise BadModel(base.label, str(error)) from None
-        updates = [_update(_file(inputs, f"update/{item}/{n}"), base) for n in range(len(pairs))]
-        shares = [
-            _share(update, base.model.specs, weight, clip)
-            for update, (weight, clip) in zip(updates, pairs, strict=True)
+        updates = [Update.of(_file(inputs, f"update/{item}/{n}"), base) for n in range(len(how.weights))]
+        parts = [
+            (update, _share(update, base.model.specs, weight, clip))
+            for update, (weight, clip) in zip(updates, how.weights, strict=True)
         ]
+        if how.rank is not None:
+            if f"residual/{item}" in inputs:
+                parts.append((Update.left_out(_file(inputs, f"residual/{item}"), base), 1.0))
+            step = outputs[f"step/{item}"] = out_dir / f"step-{names[item]}"
+            rest = outputs[f"residual/{item}"] = out_dir / f"residual-{names[item]}"
+            write_step(item, base, parts, how.rank, step, rest)
+            parts = [(Update.of(_file(outputs, f"step/{item}"), base), 1.0)]
         outputs[item] = out_dir / f"merged-{names[item]}"
-        _write_merged(item, base, list(zip(updates, shares, strict=True)), outputs[item])
+        _write_merged(item, base, parts, outputs[item])
     return JobResult({}, outputs)
 
 
@@ -127,7 +140,7 @@ class _Change:
         specs = self.base.model.specs
         like = {self.now: specs}
         if self.residual is not None:
-            like[self.residual] = _residual_specs(specs)
+            like[self.residual] = lora.residual_specs(specs)
         for labelled, reference in like.items():
             try:
                 check_same(labelled.model.specs, reference)
@@ -143,10 +156,6 @@ class _Change:
         return wanted
 
 
-def _residual_specs(base: Mapping[str, Spec]) -> dict[str, Spec]:
-    return {name: Spec(np.promote_types(spec.dtype, np.float32), spec.shape) for name, spec in base.items()}
-
-
 def _write_update(item: str, change: _Change, rank: int | None, path: Path, rest: Path | None) -> None:
     base = change.base.model.specs
     try:
@@ -155,17 +164,16 @@ def _write_update(item: str, change: _Change, rank: int | None, path: Path, rest
         raise BadModel(change.base.label, str(error)) from None
     with ExitStack() as stack:
         stack.enter_context(np.errstate(over="ignore"))  # checked where it is put
-        writer = _Checked(item, stack.enter_context(ModelWriter(path, specs)), specs)
-        left = _residual_specs(base)
+        writer = Checked(item, stack.enter_context(ModelWriter(path, specs)), specs)
+        left = lora.residual_specs(base)
         keeper = None
         if rest is not None:
-            keeper = _Checked(item, stack.enter_context(ModelWriter(rest, left)), left)
+            keeper = Checked(item, stack.enter_context(ModelWriter(rest, left)), left)
         for name, spec in base.items():
             if rank is not None and lora.is_factored(spec.shape, rank):
                 matrix = change.wanted(name, 0, spec.count).reshape(spec.shape)
                 factors, residual = lora.compress(matrix, None, rank)
-                writer.put(name + lora.LORA_B, 0, factors.b)
-                writer.put(name + lora.LORA_A, 0, factors.a)
+                writer.put_factors(name, factors)
                 if keeper is not None:
                     keeper.put(name, 0, residual)
                 continue
@@ -180,71 +188,10 @@ def _write_update(item: str, change: _Change, rank: int | None, path: Path, rest
 # --- merge --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Part of a matrix whose elements lie one after the other: whole rows, or a part of one row."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-    cols: int
-
-    @property
-    def start(self) -> int:
-        return self.top * self.cols + self.left
-
-    @property
-    def stop(self) -> int:
-        return (self.bottom - 1) * self.cols + self.right
-
-
-def _blocks(spec: Spec) -> Iterator[_Block]:
-    """At most PIECE elements each; what is no matrix counts as one row."""
-    rows, cols = spec.shape if len(spec.shape) == 2 else (1, spec.count)
-    if not rows * cols:
-        return
-    tall, wide = max(1, PIECE // cols), min(cols, PIECE)
-    for top in range(0, rows, tall):
-        for left in range(0, cols, wide):
-            yield _Block(top, min(top + tall, rows), left, min(left + wide, cols), cols)
-
-
-@dataclass(frozen=True, slots=True)
-class _Update:
-    """A peer's update that has the tensors of its base."""
-
-    labelled: Labelled
-    ranks: Mapping[str, int | None]
-
-    def values(self, name: str, block: _Block) -> Elements:
-        """What it adds to a block of a tensor, in float64. Raises BadModel for values that are not finite."""
-        rank = self.ranks[name]
-        if rank is None:
-            return finite_elements(self.labelled, name, block.start, block.stop).astype(np.float64)
-        b = finite_elements(self.labelled, name + lora.LORA_B, block.top * rank, block.bottom * rank)
-        rows_of_a = (
-            finite_elements(
-                self.labelled, name + lora.LORA_A, k * block.cols + block.left, k * block.cols + block.right
-            )
-            for k in range(rank)
-        )
-        total = np.zeros((block.bottom - block.top, block.right - block.left))
-        lora.add_product(total, b.reshape(-1, rank), rows_of_a)
-        return total.reshape(-1)
-
-
-def _update(labelled: Labelled, base: Labelled) -> _Update:
-    try:
-        return _Update(labelled, lora.update_ranks(labelled.model.specs, base.model.specs))
-    except TensorError as error:
-        raise BadModel(labelled.label, str(error)) from None
-
-
-def _share(update: _Update, base: Mapping[str, Spec], weight: float, clip: float | None) -> float:
+def _share(update: Update, base: Mapping[str, Spec], weight: float, clip: float | None) -> float:
     if clip is None:
         return weight
-    pieces = (update.values(name, block) for name, spec in base.items() for block in _blocks(spec))
+    pieces = (update.values(name, block) for name, spec in base.items() for block in blocks(spec))
     try:
         with np.errstate(over="ignore"):
             norm = math.sqrt(math.fsum(chain.from_iterable(np.square(piece).tolist() for piece in pieces)))
@@ -255,17 +202,13 @@ def _share(update: _Update, base: Mapping[str, Spec], weight: float, clip: float
     return weight * (clip / norm) if norm > clip else weight
 
 
-def _write_merged(item: str, base: Labelled, updates: list[tuple[_Update, float]], path: Path) -> None:
+def _write_merged(item: str, base: Labelled, parts: Sequence[tuple[Update, float]], path: Path) -> None:
     specs = base.model.specs
     with ModelWriter(path, specs) as file, np.errstate(over="ignore", invalid="ignore"):  # checked by put
-        writer = _Checked(item, file, specs)
+        writer = Checked(item, file, specs)
         for name, spec in specs.items():
-            for block in _blocks(spec):
-                total = np.zeros(block.stop - block.start)
-                for update, share in updates:
-                    values = update.values(name, block)
-                    values *= share
-                    total += values
+            for block in blocks(spec):
+                total = weighted(parts, name, block)
                 total += finite_elements(base, name, block.start, block.stop)
                 writer.put(name, block.start, total)
 
@@ -274,20 +217,13 @@ def _write_merged(item: str, base: Labelled, updates: list[tuple[_Update, float]
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
-    """A file whose tensors are rounded to their dtype and have to be finite."""
+class _Merge:
+    """How the updates of an item are merged."""
 
-    item: str
-    writer: ModelWriter
-    specs: Mapping[str, Spec]
+    weights: list[tuple[float, float | None]]
+    """(weight, clip) of each."""
 
-    def put(self, name: str, start: int, elements: Elements) -> None:
-        rounded = elements.astype(self.specs[name].dtype, copy=False)
-        try:
-            check_finite(name, rounded)
-        except TensorError as error:
-            raise BadModel(self.item, f"what comes out is too large: {error}") from None
-        self.writer.put(name, start, rounded)
+    rank: int | None
 
 
 def _named(item: object) -> str:
@@ -297,12 +233,12 @@ def _named(item: object) -> str:
     return file_name(item)
 
 
-def _weights(item: str, given: object) -> list[tuple[float, float | None]]:
-    """(weight, clip) of each update."""
+def _merge(item: str, given: object) -> _Merge:
     found = given if isinstance(given, dict) else {}
     weights, clips = found.get("weights"), found.get("clips")
-    if found.keys() != {"weights", "clips"} or not isinstance(weights, list) or not isinstance(clips, list):
-        raise JobError(f"{item}: {given!r} is not {{weights: [...], clips: [...]}}")
+    known = found.keys() == {"weights", "clips", "rank"}
+    if not known or not isinstance(weights, list) or not isinstance(clips, list):
+        raise JobError(f"{item}: {given!r} is not {{weights: [...], clips: [...], rank: ...}}")
     if not weights:
         raise JobError(f"{item}: there is no update to merge")
     if len(weights) != len(clips):
@@ -313,7 +249,16 @@ def _weights(item: str, given: object) -> list[tuple[float, float | None]]:
     for n, clip in enumerate(clips):
         if clip is not None and (not _is_number(clip) or clip <= 0):
             raise JobError(f"{item}: update {n} has clip {clip!r}; it must be null, or finite and positive")
-    return [(float(w), None if clip is None else float(clip)) for w, clip in zip(weights, clips, strict=True)]
+    pairs = [
+        (float(w), None if clip is None else float(clip)) for w, clip in zip(weights, clips, strict=True)
+    ]
+    return _Merge(pairs, _rank(f"{item}: the rank", found["rank"]))
+
+
+def _rank(what: str, given: object) -> int | None:
+    if given is not None and (type(given) is not int or not 1 <= given <= lora.RANK_MAX):
+        raise JobError(f"{what} is {given!r}; it is null, or from 1 to {lora.RANK_MAX}")
+    return given
 
 
 def _is_number(value: object) -> bool:

@@ -45,7 +45,7 @@ class Commits:
         for item, updates in by_item(entries).items():
             version = of.state.items[item].version
             shares, clips = weights(updates, version.number, of.params.stale)
-            params[item] = {"weights": shares, "clips": clips}
+            params[item] = {"weights": shares, "clips": clips, "rank": None}
             objects[f"base/{item}"] = version.digest
             objects |= {f"update/{item}/{n}": update.digest for n, update in enumerate(updates)}
         return [StartJob(session.job, "moe.merge", {"items": params}, objects, of.params.times.merge_ns)]

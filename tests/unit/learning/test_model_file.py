@@ -51,6 +51,13 @@ def test_what_is_written_is_what_the_library_writes(
         assert found.tobytes() == value.tobytes()
 
 
+def test_a_tensor_without_elements_may_be_put(tmp_path: Path) -> None:
+    empty = np.zeros((5, 0), np.float32)
+    with ModelWriter(tmp_path / "ours", {"w": Spec(empty.dtype, empty.shape)}) as writer:
+        writer.put("w", 0, empty)
+    assert (tmp_path / "ours").read_bytes() == encode_tensors({"w": empty})
+
+
 def header(path: Path, entries: object, data: bytes = b"", *, length: int | None = None) -> Path:
     text = json.dumps(entries).encode()
     path.write_bytes((len(text) if length is None else length).to_bytes(8, "little") + text + data)

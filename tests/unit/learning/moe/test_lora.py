@@ -13,10 +13,12 @@ from orbitrain.learning.moe.lora import (
     collapse,
     compress,
     data_bytes,
+    exact,
     factor,
     gradients,
     is_factored,
     outputs,
+    padded,
     recompress,
     start,
     update_specs,
@@ -168,6 +170,19 @@ def test_a_sum_within_the_rank_leaves_no_rest() -> None:
     served, rest = recompress([(1.0, zero)], 2)
     assert not served.product().any()
     assert rest.rank == 0
+
+
+@given(rows=SIDES, cols=SIDES, more=st.integers(0, 4), seed=st.integers(0, 2**32))
+def test_a_matrix_is_factors_of_itself_and_zeros_change_no_product(
+    rows: int, cols: int, more: int, seed: int
+) -> None:
+    delta = matrix(rows, cols, seed)
+    factors = exact(delta)
+    assert factors.rank == min(rows, cols)
+    wider = padded(factors, factors.rank + more)
+    assert wider.rank == factors.rank + more
+    for found in (factors, wider):
+        assert found.product().tobytes() == delta.astype(np.float64).tobytes()
 
 
 # --- training in low-rank form ------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orbitrain.learning.moe import updates
+from orbitrain.learning.moe import update_files
 from orbitrain.learning.moe.lora import Factors, aggregate_products
 from orbitrain.learning.moe.updates import merge
 from orbitrain.learning.tensors import MAX_MODEL_BYTES, encode_tensors, read_tensors, write_tensors
@@ -49,7 +49,7 @@ def merged(base: Model, given: Sequence[Model], weights: Sequence[float], clips:
         for n, update in enumerate(given):
             inputs[f"update/expert/0/{n}"] = folder / f"{n}"
             write_tensors(folder / f"{n}", update)
-        items = {"expert/0": {"weights": list(weights), "clips": list(clips)}}
+        items = {"expert/0": {"weights": list(weights), "clips": list(clips), "rank": None}}
         done = merge({"items": items}, inputs, folder)
         assert done.result == {}
         return read_tensors(done.outputs["expert/0"], MAX_MODEL_BYTES)
@@ -92,7 +92,7 @@ def test_merge_equals_the_reference_bit_for_bit_whatever_the_pieces(
     given = [update_of(base, random) for _ in weights]
     shares, clips = [w for w, _ in weights], [clip for _, clip in weights]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(updates, "PIECE", piece)
+        patch.setattr(update_files, "PIECE", piece)
         found = merged(base, given, shares, clips)
     assert encode_tensors(found) == encode_tensors(reference(base, given, shares, clips))
 
@@ -108,7 +108,7 @@ def test_factors_are_multiplied_in_parts_of_rows_and_of_columns(
         for name, (rows, cols) in (("wide", (3, 10)), ("tall", (9, 2)))
         for side, shape in (("b", (rows, 2)), ("a", (2, cols)))
     }
-    monkeypatch.setattr(updates, "PIECE", piece)
+    monkeypatch.setattr(update_files, "PIECE", piece)
     for weight in (0.1, 0.7, 1.3):
         found = merged(base, [update, update], [weight, 1], [0.3, None])
         assert encode_tensors(found) == encode_tensors(

@@ -53,7 +53,9 @@ def merged(folder: Path, base: Model, *given: Model, weights: Any = None, clips:
 
 def merged_files(folder: Path, inputs: Mapping[str, Path], weights: Any, clips: Any) -> Model:
     (folder / "out").mkdir(exist_ok=True)
-    done = merge({"items": {ITEM: {"weights": weights, "clips": clips}}}, inputs, folder / "out")
+    done = merge(
+        {"items": {ITEM: {"weights": weights, "clips": clips, "rank": None}}}, inputs, folder / "out"
+    )
     return read_tensors(done.outputs[ITEM], MAX_MODEL_BYTES)
 
 
@@ -188,7 +190,7 @@ def test_several_items_are_packed_and_merged_at_once(tmp_path: Path) -> None:
     done = UPDATE_KINDS["moe.pack"]({"items": list(items), "rank": None}, files(tmp_path, inputs), tmp_path)
     paths = files(tmp_path, {f"base/{item}": value for item, value in before.items()})
     paths |= {f"update/{item}/0": done.outputs[f"update/{item}"] for item in items}
-    given = {item: {"weights": [1], "clips": [None]} for item in items}
+    given = {item: {"weights": [1], "clips": [None], "rank": None} for item in items}
     models = UPDATE_KINDS["moe.merge"]({"items": given}, paths, tmp_path)
     assert set(models.outputs) == set(items)
     for item, now in after.items():
@@ -312,16 +314,20 @@ def test_a_clip_that_is_no_norm_is_refused(tmp_path: Path, clip: object) -> None
     [
         (None, "'items' is None"),
         ({}, "'items' is {}"),
-        ([ITEM], "not weights and clips by item"),
-        ({"../x": {"weights": [1], "clips": [None]}}, r"there is no item '../x'"),
-        ({"expert/00": {"weights": [1], "clips": [None]}}, "there is no item"),
+        ([ITEM], "not weights, clips and rank by item"),
+        ({"../x": {"weights": [1], "clips": [None], "rank": None}}, r"there is no item '../x'"),
+        ({"expert/00": {"weights": [1], "clips": [None], "rank": None}}, "there is no item"),
         ({ITEM: [1.0]}, "is not {weights"),
-        ({ITEM: {"weights": [1], "clips": [None], "more": 1}}, "is not {weights"),
-        ({ITEM: {"weights": [], "clips": []}}, "there is no update to merge"),
-        ({ITEM: {"weights": [1], "clips": []}}, "1 weights but 0 clips"),
-        ({ITEM: {"weights": [1, 1], "clips": [None, None]}}, "needs an input 'update/expert/0/1'"),
+        ({ITEM: {"weights": [1], "clips": [None]}}, "is not {weights"),
+        ({ITEM: {"weights": [1], "clips": [None], "rank": None, "more": 1}}, "is not {weights"),
+        ({ITEM: {"weights": [], "clips": [], "rank": None}}, "there is no update to merge"),
+        ({ITEM: {"weights": [1], "clips": [], "rank": None}}, "1 weights but 0 clips"),
         (
-            {"gate": {"weights": [1], "clips": [None]}},
+            {ITEM: {"weights": [1, 1], "clips": [None, None], "rank": None}},
+            "needs an input 'update/expert/0/1'",
+        ),
+        (
+            {"gate": {"weights": [1], "clips": [None], "rank": None}},
             "an input 'base/expert/0' that its items do not explain",
         ),
     ],
