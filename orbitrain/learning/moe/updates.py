@@ -108,15 +108,20 @@ def merge(params: Mapping[str, Any], inputs: Mapping[str, Path], out_dir: Path) 
             (update, _share(update, base.model.specs, weight, clip))
             for update, (weight, clip) in zip(updates, how.weights, strict=True)
         ]
+        if how.rank is not None and f"residual/{item}" in inputs:
+            parts.append((Update.left_out(_file(inputs, f"residual/{item}"), base), 1.0))
+        made = {item: out_dir / f"merged-{names[item]}"}
         if how.rank is not None:
-            if f"residual/{item}" in inputs:
-                parts.append((Update.left_out(_file(inputs, f"residual/{item}"), base), 1.0))
-            step = outputs[f"step/{item}"] = out_dir / f"step-{names[item]}"
-            rest = outputs[f"residual/{item}"] = out_dir / f"residual-{names[item]}"
-            write_step(item, base, parts, how.rank, step, rest)
-            parts = [(Update.of(_file(outputs, f"step/{item}"), base), 1.0)]
-        outputs[item] = out_dir / f"merged-{names[item]}"
-        _write_merged(item, base, parts, outputs[item])
+            made |= {f"{kind}/{item}": out_dir / f"{kind}-{names[item]}" for kind in ("step", "residual")}
+        try:
+            _write_next(item, base, parts, how.rank, made)
+        except BadModel as error:
+            if error.label != item:
+                raise
+            # Somebody is to blame, or it would fail as long as there is something to merge.
+            reason = str(error).removeprefix(f"{item}: ")
+            raise BadModel(_largest(parts, base.model.specs).labelled.label, reason) from None
+        outputs |= made
     return JobResult({}, outputs)
 
 
@@ -200,6 +205,33 @@ def _share(update: Update, base: Mapping[str, Spec], weight: float, clip: float 
     if norm == math.inf:
         raise BadModel(update.labelled.label, "its norm is not finite")
     return weight * (clip / norm) if norm > clip else weight
+
+
+def _largest(parts: Sequence[tuple[Update, float]], base: Mapping[str, Spec]) -> Update:
+    """The update with the largest single value, times its share."""
+
+    def most(part: tuple[Update, float]) -> float:
+        update, share = part
+        values = (update.values(name, block) for name, spec in base.items() for block in blocks(spec))
+        found = (float(np.nan_to_num(np.abs(each) * share, nan=np.inf).max(initial=0.0)) for each in values)
+        return max(found, default=0.0)
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        return max(parts, key=most)[0]
+
+
+def _write_next(
+    item: str,
+    base: Labelled,
+    parts: Sequence[tuple[Update, float]],
+    rank: int | None,
+    paths: Mapping[str, Path],
+) -> None:
+    """The next version, and where there is a rank its step and what that leaves out. Raises BadModel."""
+    if rank is not None:
+        write_step(item, base, parts, rank, paths[f"step/{item}"], paths[f"residual/{item}"])
+        parts = [(Update.of(_file(paths, f"step/{item}"), base), 1.0)]
+    _write_merged(item, base, parts, paths[item])
 
 
 def _write_merged(item: str, base: Labelled, parts: Sequence[tuple[Update, float]], path: Path) -> None:

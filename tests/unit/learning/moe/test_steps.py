@@ -351,8 +351,8 @@ def test_a_step_that_is_too_large_is_refused(tmp_path: Path, dtype: str) -> None
         base = {"w": np.zeros((4, 9), dtype), "v": np.zeros(3, dtype)}
         update = {**base, name: np.full_like(base[name], largest)}
         with pytest.raises(TensorError, match="too large") as error:
-            run(tmp_path, base, [update, update], 1)
-        assert refused(error).startswith(f"{ITEM}: what comes out is too large: ")
+            run(tmp_path, base, [base, update, update], 1)
+        assert refused(error).startswith(f"update/{ITEM}/1: what comes out is too large: ")
 
 
 def test_an_update_of_a_rank_that_would_cost_a_satellite_its_time_is_refused(tmp_path: Path) -> None:

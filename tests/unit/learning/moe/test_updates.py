@@ -276,6 +276,16 @@ def test_an_update_that_is_no_model_file_is_refused(tmp_path: Path, data: bytes)
     assert refused(error).startswith(f"update/{ITEM}/0: ")
 
 
+def test_of_a_sum_that_is_too_large_the_largest_update_is_blamed(tmp_path: Path) -> None:
+    base, small = {"w": np.zeros((4, 9), "f2")}, {"w": np.ones((4, 9), "f2")}
+    huge = {"w": np.full((4, 9), 6e4, "f2")}
+    thin = {"w.lora_b": np.full((4, 1), 1e30, "f4"), "w.lora_a": np.full((1, 9), 1e30, "f4")}
+    for large in (huge, thin):
+        with pytest.raises(TensorError, match="too large") as error:
+            merged(tmp_path, base, small, large, small, weights=[1.0, 2.0, 1.0])
+        assert refused(error).startswith(f"update/{ITEM}/1: what comes out is too large: ")
+
+
 def test_an_update_that_is_cut_short_is_refused(tmp_path: Path) -> None:
     inputs = files(tmp_path, {f"base/{ITEM}": expert(1), f"update/{ITEM}/0": expert(2)})
     os.truncate(inputs[f"update/{ITEM}/0"], 600)
@@ -287,7 +297,8 @@ def test_a_sum_beyond_the_base_s_dtype_is_refused(tmp_path: Path) -> None:
     huge = {"w": np.array([3e38], np.float32)}
     with pytest.raises(TensorError) as error:
         merged(tmp_path, huge, huge)
-    assert refused(error) == f"{ITEM}: what comes out is too large: tensor 'w' has values that are not finite"
+    reason = "what comes out is too large: tensor 'w' has values that are not finite"
+    assert refused(error) == f"update/{ITEM}/0: {reason}"
     with pytest.raises(TensorError, match="too large"):
         packed(tmp_path, {f"base/{ITEM}": huge, f"now/{ITEM}": {"w": -huge["w"]}}, None)
     for wide in ({"w": np.array([1e200])}, {"w": np.full(9, 1e154)}):  # a square too large, and their sum
