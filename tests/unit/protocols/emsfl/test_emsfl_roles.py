@@ -76,7 +76,9 @@ def test_an_update_said_again_is_refused_and_counts_once() -> None:
     ]
     assert len(machine.state.pending) == 1
     (job,) = jobs(told(machine, "east-1", upload(change(name="v"), samples=30)))
-    assert job.params == {"items": {"expert/0": {"weights": [0.25, 0.75], "clips": [None, None]}}}
+    assert job.params == {
+        "items": {"expert/0": {"weights": [0.25, 0.75], "clips": [None, None], "rank": None}}
+    }
     machine.handle(JobDone(job.job, {}, {"expert/0": digest("new")}), NOW)
     late = told(machine, "east-0", upload())
     assert reports(late, "update_refused") and not jobs(late)
