@@ -424,3 +424,24 @@ def test_the_baselines_experts_have_a_rank_and_its_gate_has_none() -> None:
     (job,) = jobs(told(machine, "east-1", upload(*changes, model=number, rounds=2)))
     ranks = {item: how["rank"] for item, how in job.params["items"].items()}
     assert ranks == {"expert/0": 4, "expert/1": 4, "gate": None}
+
+
+def test_a_gate_of_a_model_that_is_being_left_does_not_go_up() -> None:
+    machine = device(RANKED)
+    training = machine.state.job
+    told(machine, SATELLITE, stepped())
+    outputs = {"expert/0": digest("x"), "gate": digest("g")}
+    assert not jobs(machine.handle(JobDone(training, {"n_samples": 10}, outputs), NOW))
+    assert machine.state.work.rounds == 1
+    assert machine.deadline_ns() is None, "nor is another round of it begun"
+
+
+def test_after_steps_came_to_nothing_no_gate_is_trained_from_an_earlier_pass() -> None:
+    machine = device(RANKED)
+    for _ in range(3):
+        machine.handle(JobFailed(machine.state.job, "out of memory"), NOW)
+    machine.handle(ContactEnded(SATELLITE), NOW)
+    machine.handle(ContactStarted(SATELLITE, "service", 3 * END_NS), 2 * END_NS)
+    (job,) = jobs(told(machine, SATELLITE, stepped(), now=2 * END_NS))
+    (training,) = jobs(job_failed(machine, job))
+    assert (training.kind, training.params["gate"]) == ("moe.train", False)
