@@ -179,7 +179,8 @@ class Device:
     @property
     def _tunes(self) -> bool:
         """The next round is the connected one, and trains the gate (or backbone) beside experts."""
-        return not self.params.synchronous and self.state.adopted.gate and self._in_its_pass
+        adopted = self.state.adopted
+        return not self.params.synchronous and adopted.number > 0 and adopted.gate and self._in_its_pass
 
     @property
     def _in_its_pass(self) -> bool:

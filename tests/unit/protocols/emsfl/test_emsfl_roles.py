@@ -266,6 +266,13 @@ def test_an_update_whose_object_is_lost_is_withdrawn() -> None:
     assert not machine.state.outgoing.rounds
 
 
+def test_nothing_is_trained_from_a_model_that_is_lost() -> None:
+    machine = device()
+    actions = machine.handle(ObjectLost(PARAMS.model.items["gate"]), NOW)
+    assert sent(actions, wire.Hello) and not jobs(actions)
+    assert machine.deadline_ns() is None
+
+
 def test_the_same_model_again_changes_nothing() -> None:
     machine = device()
     before = machine.snapshot()
