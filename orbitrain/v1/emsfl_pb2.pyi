@@ -25,20 +25,31 @@ class Change(_message.Message):
     def __init__(self, item: _Optional[str] = ..., base: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("epoch", "model", "ready", "surveyed", "counts", "samples")
+    __slots__ = ("epoch", "model", "ready", "surveyed", "counts", "samples", "held", "failed")
+    class HeldEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     SURVEYED_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     model: int
     ready: bool
     surveyed: bool
     counts: _containers.RepeatedScalarFieldContainer[int]
     samples: int
-    def __init__(self, epoch: _Optional[int] = ..., model: _Optional[int] = ..., ready: _Optional[bool] = ..., surveyed: _Optional[bool] = ..., counts: _Optional[_Iterable[int]] = ..., samples: _Optional[int] = ...) -> None: ...
+    held: _containers.ScalarMap[str, int]
+    failed: int
+    def __init__(self, epoch: _Optional[int] = ..., model: _Optional[int] = ..., ready: _Optional[bool] = ..., surveyed: _Optional[bool] = ..., counts: _Optional[_Iterable[int]] = ..., samples: _Optional[int] = ..., held: _Optional[_Mapping[str, int]] = ..., failed: _Optional[int] = ...) -> None: ...
 
 class Upload(_message.Message):
     __slots__ = ("epoch", "model", "rounds", "samples", "changes")
@@ -55,7 +66,7 @@ class Upload(_message.Message):
     def __init__(self, epoch: _Optional[int] = ..., model: _Optional[int] = ..., rounds: _Optional[int] = ..., samples: _Optional[int] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("number", "epoch", "cycle", "owners", "items", "gate", "backbone", "masked")
+    __slots__ = ("number", "epoch", "cycle", "owners", "items", "gate", "backbone", "masked", "steps")
     class ItemsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +74,13 @@ class Model(_message.Message):
         key: str
         value: Version
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Version, _Mapping]] = ...) -> None: ...
+    class StepsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     CYCLE_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +89,7 @@ class Model(_message.Message):
     GATE_FIELD_NUMBER: _ClassVar[int]
     BACKBONE_FIELD_NUMBER: _ClassVar[int]
     MASKED_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
     number: int
     epoch: int
     cycle: int
@@ -79,7 +98,8 @@ class Model(_message.Message):
     gate: bool
     backbone: bool
     masked: bool
-    def __init__(self, number: _Optional[int] = ..., epoch: _Optional[int] = ..., cycle: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., items: _Optional[_Mapping[str, Version]] = ..., gate: _Optional[bool] = ..., backbone: _Optional[bool] = ..., masked: _Optional[bool] = ...) -> None: ...
+    steps: _containers.ScalarMap[str, str]
+    def __init__(self, number: _Optional[int] = ..., epoch: _Optional[int] = ..., cycle: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., items: _Optional[_Mapping[str, Version]] = ..., gate: _Optional[bool] = ..., backbone: _Optional[bool] = ..., masked: _Optional[bool] = ..., steps: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Shared(_message.Message):
     __slots__ = ("model", "samples", "changes")
@@ -151,7 +171,7 @@ class Work(_message.Message):
     def __init__(self, model: _Optional[int] = ..., epoch: _Optional[int] = ..., rounds: _Optional[int] = ..., samples: _Optional[int] = ..., bases: _Optional[_Mapping[str, Version]] = ..., now: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class DeviceState(_message.Message):
-    __slots__ = ("serial", "contact", "surveyed", "counts", "samples", "told", "survey_failures", "surveying", "adopted", "until_ns", "in_pass", "fresh", "spent", "work", "round", "job", "connected", "due_ns", "failures", "outgoing", "packing", "updates", "sending", "sent_in", "residuals", "shared", "shared_job", "shared_key", "hello", "contact_until_ns", "calling")
+    __slots__ = ("serial", "contact", "surveyed", "counts", "samples", "told", "survey_failures", "surveying", "adopted", "until_ns", "in_pass", "fresh", "spent", "work", "round", "job", "connected", "due_ns", "failures", "outgoing", "packing", "updates", "sending", "sent_in", "residuals", "shared", "shared_job", "shared_key", "hello", "contact_until_ns", "calling", "arriving", "applying", "failed")
     class UpdatesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +217,9 @@ class DeviceState(_message.Message):
     HELLO_FIELD_NUMBER: _ClassVar[int]
     CONTACT_UNTIL_NS_FIELD_NUMBER: _ClassVar[int]
     CALLING_FIELD_NUMBER: _ClassVar[int]
+    ARRIVING_FIELD_NUMBER: _ClassVar[int]
+    APPLYING_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     serial: int
     contact: int
     surveyed: bool
@@ -228,7 +251,10 @@ class DeviceState(_message.Message):
     hello: str
     contact_until_ns: int
     calling: bool
-    def __init__(self, serial: _Optional[int] = ..., contact: _Optional[int] = ..., surveyed: _Optional[bool] = ..., counts: _Optional[_Iterable[int]] = ..., samples: _Optional[int] = ..., told: _Optional[bool] = ..., survey_failures: _Optional[int] = ..., surveying: _Optional[bool] = ..., adopted: _Optional[_Union[Model, _Mapping]] = ..., until_ns: _Optional[int] = ..., in_pass: _Optional[bool] = ..., fresh: _Optional[bool] = ..., spent: _Optional[bool] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., round: _Optional[int] = ..., job: _Optional[str] = ..., connected: _Optional[bool] = ..., due_ns: _Optional[int] = ..., failures: _Optional[int] = ..., outgoing: _Optional[_Union[Work, _Mapping]] = ..., packing: _Optional[_Iterable[str]] = ..., updates: _Optional[_Mapping[str, str]] = ..., sending: _Optional[str] = ..., sent_in: _Optional[int] = ..., residuals: _Optional[_Mapping[str, str]] = ..., shared: _Optional[_Union[Work, _Mapping]] = ..., shared_job: _Optional[str] = ..., shared_key: _Optional[str] = ..., hello: _Optional[str] = ..., contact_until_ns: _Optional[int] = ..., calling: _Optional[bool] = ...) -> None: ...
+    arriving: Model
+    applying: str
+    failed: int
+    def __init__(self, serial: _Optional[int] = ..., contact: _Optional[int] = ..., surveyed: _Optional[bool] = ..., counts: _Optional[_Iterable[int]] = ..., samples: _Optional[int] = ..., told: _Optional[bool] = ..., survey_failures: _Optional[int] = ..., surveying: _Optional[bool] = ..., adopted: _Optional[_Union[Model, _Mapping]] = ..., until_ns: _Optional[int] = ..., in_pass: _Optional[bool] = ..., fresh: _Optional[bool] = ..., spent: _Optional[bool] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., round: _Optional[int] = ..., job: _Optional[str] = ..., connected: _Optional[bool] = ..., due_ns: _Optional[int] = ..., failures: _Optional[int] = ..., outgoing: _Optional[_Union[Work, _Mapping]] = ..., packing: _Optional[_Iterable[str]] = ..., updates: _Optional[_Mapping[str, str]] = ..., sending: _Optional[str] = ..., sent_in: _Optional[int] = ..., residuals: _Optional[_Mapping[str, str]] = ..., shared: _Optional[_Union[Work, _Mapping]] = ..., shared_job: _Optional[str] = ..., shared_key: _Optional[str] = ..., hello: _Optional[str] = ..., contact_until_ns: _Optional[int] = ..., calling: _Optional[bool] = ..., arriving: _Optional[_Union[Model, _Mapping]] = ..., applying: _Optional[str] = ..., failed: _Optional[int] = ...) -> None: ...
 
 class Entry(_message.Message):
     __slots__ = ("device", "item", "base", "digest", "samples", "rounds")
@@ -247,7 +273,14 @@ class Entry(_message.Message):
     def __init__(self, device: _Optional[str] = ..., item: _Optional[str] = ..., base: _Optional[int] = ..., digest: _Optional[str] = ..., samples: _Optional[int] = ..., rounds: _Optional[int] = ...) -> None: ...
 
 class Guest(_message.Message):
-    __slots__ = ("there", "heard", "ready", "came", "model", "asked", "answered", "fetched")
+    __slots__ = ("there", "heard", "ready", "came", "model", "asked", "answered", "fetched", "held", "stepped")
+    class HeldEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     THERE_FIELD_NUMBER: _ClassVar[int]
     HEARD_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
@@ -256,6 +289,8 @@ class Guest(_message.Message):
     ASKED_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_FIELD_NUMBER: _ClassVar[int]
     FETCHED_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    STEPPED_FIELD_NUMBER: _ClassVar[int]
     there: bool
     heard: bool
     ready: bool
@@ -264,7 +299,9 @@ class Guest(_message.Message):
     asked: bool
     answered: bool
     fetched: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, there: _Optional[bool] = ..., heard: _Optional[bool] = ..., ready: _Optional[bool] = ..., came: _Optional[bool] = ..., model: _Optional[int] = ..., asked: _Optional[bool] = ..., answered: _Optional[bool] = ..., fetched: _Optional[_Iterable[str]] = ...) -> None: ...
+    held: _containers.ScalarMap[str, int]
+    stepped: int
+    def __init__(self, there: _Optional[bool] = ..., heard: _Optional[bool] = ..., ready: _Optional[bool] = ..., came: _Optional[bool] = ..., model: _Optional[int] = ..., asked: _Optional[bool] = ..., answered: _Optional[bool] = ..., fetched: _Optional[_Iterable[str]] = ..., held: _Optional[_Mapping[str, int]] = ..., stepped: _Optional[int] = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("begun_ns", "heard_ns", "end_ns", "first_ns", "guests", "shared", "job", "merging", "answers", "committed", "gated", "tuned", "uploads", "failures", "is_cycle")
@@ -329,16 +366,20 @@ class Member(_message.Message):
     def __init__(self, missing: _Optional[bool] = ..., surveyed: _Optional[bool] = ..., counts: _Optional[_Iterable[int]] = ..., samples: _Optional[int] = ..., counted: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Item(_message.Message):
-    __slots__ = ("version", "owner", "since", "lost")
+    __slots__ = ("version", "owner", "since", "lost", "step", "residual")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
     SINCE_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_FIELD_NUMBER: _ClassVar[int]
     version: Version
     owner: str
     since: int
     lost: bool
-    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., owner: _Optional[str] = ..., since: _Optional[int] = ..., lost: _Optional[bool] = ...) -> None: ...
+    step: str
+    residual: str
+    def __init__(self, version: _Optional[_Union[Version, _Mapping]] = ..., owner: _Optional[str] = ..., since: _Optional[int] = ..., lost: _Optional[bool] = ..., step: _Optional[str] = ..., residual: _Optional[str] = ...) -> None: ...
 
 class Standing(_message.Message):
     __slots__ = ("passes", "commits", "lease_ns", "absent")

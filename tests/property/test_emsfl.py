@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from orbitrain.protocols.emsfl.terms import Algorithm, Shared
 from orbitrain.sim import CrashPoint
-from tests.property.emsfl_checks import check
+from orbitrain.step import Job
+from tests.property.emsfl_checks import check, device_state, satellite_state
 from tests.reference.emsfl import Reference
 from tests.trace.emsfl_world import SATELLITE, FloatEngine, World, in_turn, params_of, world
 
@@ -149,6 +150,101 @@ def test_of_many_random_runs_none_loses_or_counts_anything_twice(
     slow: dict[str, int],
 ) -> None:
     holds(data, variant, faults, slow)
+
+
+# --- steps --------------------------------------------------------------------------------------------------
+
+ranked = st.sampled_from(
+    [
+        {"rank": 4},
+        {"rank": 2, "masked": False, "shared": Shared.GATE},
+        {"rank": 3, "gate_cycles": 2, "resplit_cycles": 1},
+        {"rank": 4, "resplit_cycles": 1, "lease_ns": 90_000_000_000, "experts": 4, "masked": False},
+        {"rank": 5, "algorithm": Algorithm.SYNCHRONOUS, "rounds_max": 2, "most": 9},
+    ]
+)
+losses = st.dictionaries(
+    st.tuples(st.sampled_from([SATELLITE, "east-0", "east-1", "north-0", "west-1"]), st.integers(1, 90)),
+    st.integers(0, 9),
+    max_size=6,
+)
+"""By node and step, after which it is started again and lacks one of those objects that steps are about."""
+merge_seconds = st.sampled_from([1, 1, 4, 12])
+failing = st.sets(st.integers(0, 12), max_size=4)
+
+
+def objects_of(ran: World, node: str) -> list[str]:
+    """At the satellite steps and residuals; at a device what is arriving, and experts that are here."""
+    if node == SATELLITE:
+        items = [item for _, item in sorted(satellite_state(ran).items.items())]
+        return [digest for item in items for digest in (item.step, item.residual) if digest]
+    state = device_state(ran, node)
+    experts = [state.adopted.items[item].digest for item in sorted(state.adopted.items) if "/" in item]
+    return [*(digest for _, digest in sorted(state.arriving.steps.items())), *experts]
+
+
+def holds_without_objects(
+    data: st.DataObject,
+    variant: dict[str, Any],
+    lost: dict[tuple[str, int], int],
+    merge_s: int,
+    fails: set[int],
+    faults: list[tuple[str, int, CrashPoint]],
+) -> World:
+    """`fails`: which of the devices' jobs that apply steps."""
+    believed = data.draw(windows())
+    engine = FloatEngine()
+    params = params_of(list(believed), engine, cycles=20, merge_ns=merge_s * 1_000_000_000, **variant)
+    ran = world(params, engine, believed, DURATION_S, truth=data.draw(truths(believed)))
+
+    def crashes_and_loses(node: str, step: int, point: CrashPoint) -> bool:
+        if (node, step) in lost and point is CrashPoint.AFTER_COMMIT:
+            found = objects_of(ran, node)
+            if found:
+                ran.simulation.nodes[node].shelf.holds.discard(found[lost[node, step] % len(found)])
+            return True
+        return (node, step, point) in faults
+
+    ran.simulation.crash = crashes_and_loses
+    applied: list[str] = []
+
+    def spoilt(node: str, job: Job) -> str:
+        if job.kind != "moe.merge" or node == SATELLITE:
+            return ""
+        applied.append(node)
+        return "no space" if len(applied) in fails else ""
+
+    engine.fails = spoilt
+    ran.run()
+    check(ran, faithful=False)
+    return ran
+
+
+@settings(max_examples=12, derandomize=True)
+@given(st.data(), ranked, losses, merge_seconds, failing, crashes)
+def test_whatever_is_lost_of_steps_an_expert_is_the_one_that_was_committed(
+    data: st.DataObject,
+    variant: dict[str, Any],
+    lost: dict[tuple[str, int], int],
+    merge_s: int,
+    fails: set[int],
+    faults: list[tuple[str, int, CrashPoint]],
+) -> None:
+    holds_without_objects(data, variant, lost, merge_s, fails, faults)
+
+
+@pytest.mark.full
+@settings(max_examples=150)
+@given(st.data(), ranked, losses, merge_seconds, failing, crashes)
+def test_in_many_random_runs_whatever_is_lost_of_steps_an_expert_is_the_one_that_was_committed(
+    data: st.DataObject,
+    variant: dict[str, Any],
+    lost: dict[tuple[str, int], int],
+    merge_s: int,
+    fails: set[int],
+    faults: list[tuple[str, int, CrashPoint]],
+) -> None:
+    holds_without_objects(data, variant, lost, merge_s, fails, faults)
 
 
 # --- crashes where no contact is lost -----------------------------------------------------------------------

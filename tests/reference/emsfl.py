@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orbitrain.protocols.emsfl.terms import Params, Shared, expert
-from tests.trace.emsfl_world import Vector, merge, pack, samples_of, start, train
+from tests.trace.emsfl_world import Vector, merge, merge_ranked, pack, samples_of, start, train
 
 
 @dataclass
@@ -31,6 +31,8 @@ class Reference:
         self.params = params
         self.items: dict[str, Vector] = {item: start(item) for item in params.model.items}
         self.commits: list[tuple[str, Vector]] = []
+        self.residuals: dict[str, Vector] = {}
+        """What experts' steps have left out, at the satellite."""
         self._owners = owners
         self._devices = {
             cluster.name: [_Device(name) for name in sorted(cluster.devices)] for cluster in params.clusters
@@ -48,12 +50,22 @@ class Reference:
         return self
 
     def _commit(self, devices: Sequence[_Device], updates: Mapping[str, Sequence[Vector]]) -> None:
-        """Eqs. (35), (36), (28): the mean over a cluster's devices, by their samples."""
+        """Eqs. (35), (36), (28): the mean over a cluster's devices, by their samples; of experts that have
+        a rank its step, and what it leaves out counts in the next."""
         total = sum(samples_of(device.name) for device in devices)
         weights = [samples_of(device.name) / total for device in devices]
         for item in sorted(updates):
-            self.items[item] = merge(self.items[item], updates[item], weights)
+            rank = self._rank(item)
+            if rank is None:
+                self.items[item] = merge(self.items[item], updates[item], weights)
+            else:
+                self.items[item], _, self.residuals[item] = merge_ranked(
+                    self.items[item], updates[item], weights, None, self.residuals.get(item), rank
+                )
             self.commits.append((item, self.items[item]))
+
+    def _rank(self, item: str) -> int | None:
+        return self.params.work.rank if item.startswith("expert/") else None
 
     def _uploads(
         self, devices: Sequence[_Device], items: Sequence[str]
@@ -61,7 +73,7 @@ class Reference:
         for item in items:
             sent = []
             for device in devices:
-                rank = self.params.work.rank if item.startswith("expert/") else None
+                rank = self._rank(item)
                 residual = device.residuals.get(item) if rank is not None else None
                 update, left = pack(device.bases[item], device.now[item], residual, rank)
                 if rank is not None:

@@ -82,12 +82,8 @@ def train(
 
 
 def pack(base: Vector, now: Vector, residual: Vector | None, rank: int | None) -> tuple[Vector, Vector]:
-    """The update, and what it leaves out: of a rank so many binary digits after the point are sent."""
-    wanted = tuple(n - b for n, b in zip(now, base, strict=True))
-    if residual is not None:
-        wanted = tuple(w + r for w, r in zip(wanted, residual, strict=True))
-    sent = wanted if rank is None else tuple(round(w * 2**rank) / 2**rank for w in wanted)
-    return sent, tuple(w - s for w, s in zip(wanted, sent, strict=True))
+    """The update, and what it leaves out."""
+    return cut(tuple(n - b for n, b in zip(now, base, strict=True)), residual, rank)
 
 
 def merge(
@@ -97,6 +93,26 @@ def merge(
     clips: Sequence[float | None] | None = None,
 ) -> Vector:
     """Eq. (35) on deltas: base + sum of w u, in the order given."""
+    return _plus(base, weighted(updates, weights, clips))
+
+
+def merge_ranked(
+    base: Vector,
+    updates: Sequence[Vector],
+    weights: Sequence[float],
+    clips: Sequence[float | None] | None,
+    residual: Vector | None,
+    rank: int,
+) -> tuple[Vector, Vector, Vector]:
+    """As `merge`, by a step that is `cut`: the item, the step, what it leaves out."""
+    step, left = cut(weighted(updates, weights, clips), residual, rank)
+    return merge(base, [step], [1.0]), step, left
+
+
+def weighted(
+    updates: Sequence[Vector], weights: Sequence[float], clips: Sequence[float | None] | None = None
+) -> Vector:
+    """The sum of w u, in the order given."""
     total = (0.0,) * WIDTH
     for n, (update, weight) in enumerate(zip(updates, weights, strict=True)):
         clip = None if clips is None else clips[n]
@@ -104,7 +120,22 @@ def merge(
             norm = math.sqrt(math.fsum(u * u for u in update))
             weight = weight * (clip / norm) if norm > clip else weight
         total = tuple(t + weight * u for t, u in zip(total, update, strict=True))
-    return tuple(b + t for b, t in zip(base, total, strict=True))
+    return total
+
+
+def _plus(one: Vector, other: Vector) -> Vector:
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def cut(wanted: Vector, residual: Vector | None, rank: int | None) -> tuple[Vector, Vector]:
+    """What is sent of a change and an earlier residual, and what that leaves out.
+
+    Of a rank so many binary digits after the point are sent.
+    """
+    if residual is not None:
+        wanted = _plus(wanted, residual)
+    sent = wanted if rank is None else tuple(round(w * 2**rank) / 2**rank for w in wanted)
+    return sent, tuple(w - s for w, s in zip(wanted, sent, strict=True))
 
 
 class FloatEngine:
@@ -115,6 +146,8 @@ class FloatEngine:
     def __init__(self) -> None:
         self.values: dict[Digest, Any] = {}
         self.jobs: list[tuple[str, Job]] = []
+        self.trained: set[Digest] = set()
+        """Outputs of rounds."""
         self.fails: Callable[[str, Job], str] = lambda node, job: ""
         """The reason for which a job fails, if it does."""
 
@@ -157,16 +190,25 @@ class FloatEngine:
                         outputs[f"residual/{item}"] = self.put(residual)
                 return {"update_bytes": dict.fromkeys(params["items"], self.object_bytes)}, outputs
             case "moe.merge":
-                merged = {}
-                for item, how in params["items"].items():
-                    updates = [given[f"update/{item}/{n}"] for n in range(len(how["weights"]))]
-                    merged[item] = self.put(
-                        merge(given[f"base/{item}"], updates, how["weights"], how["clips"])
-                    )
-                return {}, merged
+                return {}, self._merge(params["items"], given)
             case "moe.assemble":
                 return {}, {"model": self.put(given)}
         raise JobError(f"there is no job {job.kind}")
+
+    def _merge(self, items: Mapping[str, Any], given: Mapping[str, Vector]) -> Mapping[str, Digest]:
+        merged = {}
+        for item, how in items.items():
+            assert how.keys() == {"weights", "clips", "rank"}
+            base = given[f"base/{item}"]
+            updates = [given[f"update/{item}/{n}"] for n in range(len(how["weights"]))]
+            if how["rank"] is None:
+                merged[item] = self.put(merge(base, updates, how["weights"], how["clips"]))
+                continue
+            residual = given.get(f"residual/{item}")
+            made = merge_ranked(base, updates, how["weights"], how["clips"], residual, how["rank"])
+            for name, value in zip((item, f"step/{item}", f"residual/{item}"), made, strict=True):
+                merged[name] = self.put(value)
+        return merged
 
     def _train(
         self, params: Mapping[str, Any], given: Mapping[str, Vector]
@@ -181,7 +223,9 @@ class FloatEngine:
             "loaded_bytes": loaded,
             "peak_bytes": 2 * loaded,
         }
-        return result, {item: self.put(value) for item, value in made.items()}
+        outputs = {item: self.put(value) for item, value in made.items()}
+        self.trained.update(outputs.values())
+        return result, outputs
 
 
 # --- splitting ----------------------------------------------------------------------------------------------
@@ -298,6 +342,11 @@ class World:
         for fields in self.committed():
             values[fields["item"]] = self.engine.get(fields["digest"])
         return values
+
+    def applied(self) -> list[tuple[str, list[str]]]:
+        """By device, of every job that applied steps: the experts."""
+        jobs = [one for one in self.engine.jobs if one[1].kind == "moe.merge" and one[0] != SATELLITE]
+        return [(node, sorted(job.params["items"])) for node, job in jobs]
 
     @property
     def finished(self) -> bool:

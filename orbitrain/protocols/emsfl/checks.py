@@ -52,6 +52,7 @@ def _check_hello(
     model = params.model
     _check_between("epoch", hello.epoch, 0, state.epoch)
     _check_between("model", hello.model, 0, state.edition)
+    _check_held(params, state, hello)
     if objects:
         raise RemoteProtocolError(f"objects: must be none, not {len(objects)}")
     if not hello.surveyed:
@@ -71,6 +72,16 @@ def _check_hello(
             raise RemoteProtocolError(
                 f"counts: must be {model.top_k} for each of {hello.samples} samples, not {total} in all"
             )
+
+
+def _check_held(params: Params, state: wire.SatelliteState, hello: wire.Hello) -> None:
+    if params.work.rank is None and (hello.held or hello.failed):
+        raise RemoteProtocolError("held, failed: must be none without a rank")
+    _check_between("failed", hello.failed, 0, state.edition)
+    for item in sorted(hello.held):
+        if item not in params.experts:
+            raise RemoteProtocolError(f"held: {item[:64]!r} is no expert")
+        _check_between("held", hello.held[item], 0, state.items[item].version.number)
 
 
 def _check_changes(
@@ -108,7 +119,10 @@ def check_at_device(
     match message:
         case wire.Model():
             _check_model(params, name, state, message)
-            _check_versions(message.items, state.adopted.items, objects)
+            _check_steps(params, message)
+            _check_versions(message.items, state)
+            if objects != sent_objects(message):
+                raise RemoteProtocolError("items: must have their objects, in the order of their names")
         case wire.Gate():
             unknown = sorted(set(message.items) - set(params.shared_items))
             if unknown or not message.items:
@@ -117,7 +131,9 @@ def check_at_device(
                 )
             if not state.adopted.number:
                 raise RemoteProtocolError("items: must come after a model")
-            _check_versions(message.items, state.adopted.items, objects)
+            _check_versions(message.items, state)
+            if objects != once(message.items[item].digest for item in sorted(message.items)):
+                raise RemoteProtocolError("items: must have their objects, in the order of their names")
         case wire.Fetch():
             if objects:
                 raise RemoteProtocolError(f"objects: must be none, not {len(objects)}")
@@ -132,21 +148,27 @@ def loaded_items(params: Params, owners: Sequence[str], cluster: str, masked: bo
     return tuple(sorted((BACKBONE, GATE, *experts)))
 
 
+def sent_objects(model: wire.Model) -> tuple[Digest, ...]:
+    """That go with a model: of each item its step, where there is one, else the item."""
+    return once(model.steps.get(item, model.items[item].digest) for item in sorted(model.items))
+
+
 def _check_model(params: Params, name: str, state: wire.DeviceState, model: wire.Model) -> None:
-    adopted, cluster = state.adopted, params.cluster_of(name).name
-    if model.number < max(1, adopted.number):
-        raise RemoteProtocolError(f"number: must be {max(1, adopted.number)} or more, not {model.number}")
-    if model.epoch < max(1, adopted.epoch):
-        raise RemoteProtocolError(f"epoch: must be {max(1, adopted.epoch)} or more, not {model.epoch}")
+    cluster = params.cluster_of(name).name
+    known = state.arriving if state.arriving.number else state.adopted
+    if model.number < max(1, known.number):
+        raise RemoteProtocolError(f"number: must be {max(1, known.number)} or more, not {model.number}")
+    if model.epoch < max(1, known.epoch):
+        raise RemoteProtocolError(f"epoch: must be {max(1, known.epoch)} or more, not {model.epoch}")
     if model.cycle < 1:
         raise RemoteProtocolError(f"cycle: must be 1 or more, not {model.cycle}")
     if len(model.owners) != params.model.experts:
         raise RemoteProtocolError(f"owners: must be {params.model.experts}, not {len(model.owners)}")
-    known = {"", *(one.name for one in params.clusters)}
+    names = {"", *(one.name for one in params.clusters)}
     for owner in model.owners:
-        if owner not in known:
+        if owner not in names:
             raise RemoteProtocolError(f"owners: there is no cluster {owner[:64]!r}")
-    if model.epoch == adopted.epoch and model.owners != adopted.owners:
+    if model.epoch == known.epoch and model.owners != known.owners:
         raise RemoteProtocolError(f"owners: others are known of epoch {model.epoch}")
     if (model.gate and GATE not in params.shared_items) or (
         model.backbone and BACKBONE not in params.shared_items
@@ -159,23 +181,34 @@ def _check_model(params: Params, name: str, state: wire.DeviceState, model: wire
         raise RemoteProtocolError(f"items: must be {', '.join(wanted)[:80]}")
 
 
-def _check_versions(
-    items: Mapping[str, wire.Version], known: Mapping[str, wire.Version], objects: tuple[Digest, ...]
-) -> None:
+def _check_steps(params: Params, model: wire.Model) -> None:
+    if model.steps and params.work.rank is None:
+        raise RemoteProtocolError("steps: must be none without a rank")
+    for item in sorted(model.steps):
+        if item not in params.experts or item not in model.items:
+            raise RemoteProtocolError(f"steps: {item[:64]!r} is none that comes so")
+        _check_digest(model.steps[item])
+        if model.items[item].number < 1:
+            raise RemoteProtocolError(f"steps: no step leads to version {model.items[item].number}")
+
+
+def _check_versions(items: Mapping[str, wire.Version], state: wire.DeviceState) -> None:
+    """Neither older than what is here or about to be, nor another of the same number."""
     for item in sorted(items):
         version = items[item]
         _check_digest(version.digest)
         if version.number < 0:
             raise RemoteProtocolError(f"{item}: version must be 0 or more, not {version.number}")
-        if item not in known:
-            continue
-        before = known[item]
-        if version.number < before.number:
-            raise RemoteProtocolError(f"{item}: version {version.number} is older than {before.number} here")
-        if version.number == before.number and version.digest != before.digest:
-            raise RemoteProtocolError(f"{item}: another version {version.number} is here")
-    if objects != once(items[item].digest for item in sorted(items)):
-        raise RemoteProtocolError("items: must have their objects, in the order of their names")
+        for known in (state.adopted.items, state.arriving.items):
+            if item not in known:
+                continue
+            before = known[item]
+            if version.number < before.number:
+                raise RemoteProtocolError(
+                    f"{item}: version {version.number} is older than {before.number} here"
+                )
+            if version.number == before.number and version.digest != before.digest:
+                raise RemoteProtocolError(f"{item}: another version {version.number} is here")
 
 
 def _check_between(what: str, number: int, least: int, most: int) -> None:

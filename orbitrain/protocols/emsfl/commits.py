@@ -45,8 +45,11 @@ class Commits:
         for item, updates in by_item(entries).items():
             version = of.state.items[item].version
             shares, clips = weights(updates, version.number, of.params.stale)
-            params[item] = {"weights": shares, "clips": clips, "rank": None}
+            rank = of.params.work.rank if item in of.params.experts else None
+            params[item] = {"weights": shares, "clips": clips, "rank": rank}
             objects[f"base/{item}"] = version.digest
+            if rank is not None and of.state.items[item].residual:
+                objects[f"residual/{item}"] = of.state.items[item].residual
             objects |= {f"update/{item}/{n}": update.digest for n, update in enumerate(updates)}
         return [StartJob(session.job, "moe.merge", {"items": params}, objects, of.params.times.merge_ns)]
 
@@ -76,6 +79,8 @@ class Commits:
             ]
             stands.version.number += 1
             stands.version.digest = outputs[item]
+            stands.step = outputs.get(f"step/{item}", "")
+            stands.residual = outputs.get(f"residual/{item}", "")
             stands.lost = False
             fields: dict[str, Any] = {
                 "item": item,
@@ -88,6 +93,8 @@ class Commits:
             kind, _, number = item.partition("/")
             if number:
                 fields["expert"] = int(number)
+            if stands.step:
+                fields["step"] = stands.step
             actions.append(Report(f"{kind}_committed", Severity.ACTIVITY_HI, fields))
         state.edition += 1
         answers = session.answers
@@ -141,8 +148,9 @@ class Commits:
         actions: list[Action] = []
         for session in self._of.state.sessions.values():
             gone = [entry for entry in session.merging if entry.digest == digest]
-            bases = {self._of.state.items[entry.item].version.digest for entry in session.merging}
-            if session.job and (gone or digest in bases):
+            items = [self._of.state.items[entry.item] for entry in session.merging]
+            needed = {one for item in items for one in (item.version.digest, item.residual)}
+            if session.job and (gone or digest in needed):
                 actions.append(CancelJob(session.job))
                 actions += self._put_back(session, gone, "its object is lost")
         return actions

@@ -28,6 +28,7 @@ from orbitrain.machine import (
     StartJob,
     Undelivered,
 )
+from orbitrain.protocols.emsfl.arrivals import Arrivals
 from orbitrain.protocols.emsfl.checks import check_at_device
 from orbitrain.protocols.emsfl.survey import SURVEY, Survey
 from orbitrain.protocols.emsfl.terms import (
@@ -64,6 +65,7 @@ class Device:
         """Of the contact in progress, as it is believed; 0: not known; None: there is no contact."""
         self.survey = Survey(self)
         self.uploads = Uploads(self)
+        self.arrivals = Arrivals(self)
         self._windows = windows
         self._was_early = False
         """A model came before word of the contact."""
@@ -78,6 +80,7 @@ class Device:
             named.update(work.now.values())
         named.update(state.updates.values())
         named.update(state.residuals.values())
+        named |= self.arrivals.named()
         if self.survey.is_wanted:
             named.update(self.params.model.items.values())
         return state.SerializeToString(deterministic=True), frozenset(named)
@@ -110,7 +113,7 @@ class Device:
                 self.end_ns, self._was_early, self._awaited = None, False, False
                 self.state.contact_until_ns, self.state.calling, self.state.in_pass = 0, False, False
             case Delivered(message=wire.Model() as model):
-                actions += self._adopt(model)
+                actions += self._take(model)
             case Delivered(message=wire.Gate() as gate):
                 self._tune(gate)
             case Delivered(message=wire.Fetch() as fetch):
@@ -167,7 +170,7 @@ class Device:
     def _has_work(self) -> bool:
         """There is a round to train, and nothing under way of an earlier model."""
         state = self.state
-        if state.job or state.outgoing.rounds or state.spent:
+        if state.job or state.outgoing.rounds or state.spent or self.arrivals.is_under_way:
             return False
         if state.failures >= TRAIN_FAILURES_MAX or state.work.rounds >= self.params.pace.rounds_max:
             return False
@@ -176,7 +179,8 @@ class Device:
     @property
     def _tunes(self) -> bool:
         """The next round is the connected one, and trains the gate (or backbone) beside experts."""
-        return not self.params.synchronous and self.state.adopted.gate and self._in_its_pass
+        adopted = self.state.adopted
+        return not self.params.synchronous and adopted.number > 0 and adopted.gate and self._in_its_pass
 
     @property
     def _in_its_pass(self) -> bool:
@@ -231,7 +235,13 @@ class Device:
     def greet(self) -> list[Action]:
         """Say what is here; it takes the place of what was said before."""
         state = self.state
-        hello = wire.Hello(epoch=state.adopted.epoch, model=state.adopted.number, ready=self.is_ready)
+        hello = wire.Hello(
+            epoch=state.adopted.epoch,
+            model=self.arrivals.number,
+            ready=self.is_ready,
+            held=self.arrivals.held(),
+            failed=state.failed,
+        )
         if state.surveyed and not state.told:
             hello.surveyed, hello.samples = True, state.samples
             hello.counts.extend(state.counts)
@@ -272,15 +282,25 @@ class Device:
 
     # ------------------------------------------------------------------------------------- model
 
-    def _adopt(self, model: wire.Model) -> list[Action]:
-        """What was trained from the last model goes up first, unless the own experts are as they were."""
-        state = self.state
-        if model.number == state.adopted.number:
+    def _take(self, model: wire.Model) -> list[Action]:
+        """The model of this contact has come, even if some of it has to be made first."""
+        if self.arrivals.knows(model):
             return []
-        before = {item: state.work.bases[item].number for item in state.work.bases}
-        state.adopted.CopyFrom(model)
+        state = self.state
         state.until_ns, state.in_pass, state.calling = state.contact_until_ns, True, False
         self._was_early = self.end_ns is None
+        return self.arrivals.take(model)
+
+    def is_left_without(self) -> None:
+        """The model of this contact came to nothing."""
+        self.state.until_ns, self.state.in_pass, self._was_early = 0, False, False
+
+    def adopt(self, model: wire.Model) -> list[Action]:
+        """What was trained from the last model goes up first, unless the own experts are as they were."""
+        state = self.state
+        before = {item: state.work.bases[item].number for item in state.work.bases}
+        state.adopted.CopyFrom(model)
+        state.ClearField("failed")
         fields = {
             "device": self.name,
             "number": model.number,
@@ -306,6 +326,8 @@ class Device:
     def _tune(self, gate: wire.Gate) -> None:
         for item, version in gate.items.items():
             self.state.adopted.items[item].CopyFrom(version)
+            if self.arrivals.is_under_way:
+                self.state.arriving.items[item].CopyFrom(version)
 
     # ---------------------------------------------------------------------------------- training
 
@@ -338,6 +360,8 @@ class Device:
             return self.survey.done(result)
         if job == self.state.job:
             return self._trained(result, outputs)
+        if job == self.state.applying:
+            return self.arrivals.applied(outputs)
         return self.uploads.packed(job, outputs)
 
     def _trained(self, result: Mapping[str, Any], outputs: Mapping[str, Digest]) -> list[Action]:
@@ -363,7 +387,7 @@ class Device:
         }
         actions: list[Action] = [Report("trained", Severity.ACTIVITY_LO, fields)]
         shared = {item: digest for item, digest in outputs.items() if item not in own}
-        if shared and self._in_its_pass:
+        if shared and self._in_its_pass and not self.arrivals.is_under_way:
             actions += self.uploads.share(shared, samples)
         return actions
 
@@ -371,6 +395,8 @@ class Device:
         state = self.state
         if job == SURVEY:
             return self.survey.failed()
+        if job == state.applying:
+            return self.arrivals.failed(reason)
         if job != state.job:
             return self.uploads.not_packed(job, reason)
         state.ClearField("job")
@@ -388,19 +414,21 @@ class Device:
         for item in [item for item, left in state.residuals.items() if left == digest]:
             del state.residuals[item]
         actions += self.uploads.without(digest)
+        incomplete = self.arrivals.without(digest)
+        actions += incomplete
         in_work = {version.digest for version in state.work.bases.values()} | set(state.work.now.values())
         in_model = {version.digest for version in state.adopted.items.values()}
-        if digest not in in_work | in_model:
-            return actions
-        if state.job:
-            actions.append(CancelJob(state.job))
-            state.ClearField("job")
-        state.ClearField("work")
+        if digest in in_work | in_model:
+            if state.job:
+                actions.append(CancelJob(state.job))
+                state.ClearField("job")
+            state.ClearField("work")
         if digest in in_model:
             # The satellite gives it out again to a device that says it has none.
             state.adopted.number = 0
             state.adopted.items.clear()
-            actions += self.greet() if self.end_ns is not None else []
-        else:
+        elif digest in in_work:
             state.due_ns = self.now_ns
+        if (incomplete or digest in in_model) and self.end_ns is not None:
+            actions += self.greet()
         return actions

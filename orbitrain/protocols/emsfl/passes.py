@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from orbitrain.machine import Action, Lane, Report, Send, Severity
-from orbitrain.protocols.emsfl.checks import loaded_items
+from orbitrain.protocols.emsfl.checks import loaded_items, sent_objects
 from orbitrain.protocols.emsfl.rules import Clock, Decision, first_step, second_step
 from orbitrain.protocols.emsfl.terms import DEVICE_ROLE, Shared, expiry_ns, once, owned
 from orbitrain.v1 import emsfl_pb2 as wire
@@ -88,9 +88,13 @@ class Passes:
         session.heard_ns = self._of.now_ns
         guest.there = guest.heard = True
         guest.ready = hello.ready
+        guest.held.clear()
+        guest.held.MergeFrom(hello.held)
         session.is_cycle = session.is_cycle or self._of.is_training
-        if guest.model and hello.model < guest.model and device not in self._of.state.letters:
-            guest.model, guest.asked, guest.answered = 0, False, False  # it has lost what it was sent
+        has_lost = hello.model < guest.model and device not in self._of.state.letters
+        # A letter whose steps came to nothing may not have ended here.
+        if guest.model and (has_lost or (guest.stepped and hello.failed == guest.stepped)):
+            _is_to_get(guest)
 
     def uploaded(self, device: str, model: int, taken: int) -> None:
         name = self._of.params.cluster_of(device).name
@@ -161,7 +165,7 @@ class Passes:
         """Experts have been given out: whoever is in contact gets a model of this epoch."""
         for session in self._of.state.sessions.values():
             for guest in session.guests.values():
-                guest.model, guest.asked, guest.answered = 0, False, False
+                _is_to_get(guest)
 
     def advance(self, name: str) -> list[Action]:
         """Do what can be done in a pass now."""
@@ -209,15 +213,21 @@ class Passes:
             masked=masked,
         )
         for item in loaded_items(params, owners, name, masked):
-            if of.state.items[item].lost:
+            stands = of.state.items[item]
+            if stands.lost:
                 return []
-            model.items[item].CopyFrom(of.state.items[item].version)
+            model.items[item].CopyFrom(stands.version)
+            if stands.step and item in guest.held and guest.held[item] == stands.version.number - 1:
+                model.steps[item] = stands.step
         guest.model, guest.asked, guest.answered = model.number, gate, False
+        guest.stepped = model.number if model.steps else 0
+        for item in sorted(set(guest.held) - set(model.items)):
+            del guest.held[item]  # it is left behind when this model is adopted
         of.state.sessions[name].is_cycle = True
         key = of.key(f"model/{device}")
         before = of.state.letters.get(device)
         of.state.letters[device] = key
-        objects = once(model.items[item].digest for item in sorted(model.items))
+        objects = sent_objects(model)
         return [
             Send(
                 device, DEVICE_ROLE, key, model, Lane.UPDATE, objects, self._expires_ns(device, name), before
@@ -308,3 +318,8 @@ class Passes:
                 guest.there and device not in self._of.contacts for device, guest in session.guests.items()
             ):
                 yield self._unsure_until_ns(session)
+
+
+def _is_to_get(guest: wire.Guest) -> None:
+    """A model, whatever it was sent in this pass."""
+    guest.model, guest.asked, guest.answered, guest.stepped = 0, False, False, 0

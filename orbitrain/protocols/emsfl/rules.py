@@ -79,6 +79,8 @@ def first_step(
         if here and not clock.is_late(params.pace.margin_ns):
             return Decision.WAIT, why
         return Decision.SKIP, "nobody has an update"
+    if not any(guest.heard for guest in session.guests.values()):
+        return Decision.WAIT, "nobody has been heard, and such a pass does not count"
     return _merge(params, session, waiting, why, clock, patient=False)
 
 

@@ -58,6 +58,8 @@ class Satellite:
     def snapshot(self) -> tuple[bytes, frozenset[Digest]]:
         state = self.state
         named = {item.version.digest for item in state.items.values() if not item.lost}
+        named.update(digest for item in state.items.values() for digest in (item.step, item.residual))
+        named.discard("")
         named.update(entry.digest for entry in self._entries())
         return state.SerializeToString(deterministic=True), frozenset(named)
 
@@ -241,6 +243,7 @@ class Satellite:
             if item.version.digest == digest:
                 item.lost = True
         actions += self.commits.without(digest)
+        actions += self._without_step(digest)
         for entries in (self.state.pending, *(one.shared for one in self.state.sessions.values())):
             gone = [entry for entry in entries if entry.digest == digest]
             kept = [entry for entry in entries if entry.digest != digest]
@@ -249,6 +252,18 @@ class Satellite:
                 actions.append(self.refused(entry.device, entry.item, "its object is lost"))
             if gone:
                 replace(entries, kept)
+        return actions
+
+    def _without_step(self, digest: Digest) -> list[Action]:
+        """Without its step an item goes down whole; what a residual held is lost to the model."""
+        actions: list[Action] = []
+        for name, item in sorted(self.state.items.items()):
+            if item.step == digest:
+                item.step = ""
+            if item.residual == digest:
+                item.residual = ""
+                fields = {"item": name, "version": item.version.number, "digest": digest}
+                actions.append(Report("residual_lost", Severity.WARNING_HI, fields))
         return actions
 
 

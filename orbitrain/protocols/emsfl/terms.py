@@ -44,8 +44,8 @@ class Work:
     """What is trained, for `cycles` passes of each cluster.
 
     `masked`: devices load their own experts alone, and route to them alone (Algorithm 3). In the last
-    `gate_cycles` passes of a cluster they load all, and train the gate in contact. `rank`: experts' updates
-    travel as factors of this rank; None: whole.
+    `gate_cycles` passes of a cluster they load all, and train the gate in contact. `rank`: of updates of
+    experts, and of the steps that they are merged to; None: whole.
     """
 
     algorithm: Algorithm

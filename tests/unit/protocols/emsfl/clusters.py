@@ -29,6 +29,7 @@ END_NS = 100 * SECOND_NS
 DEVICES = ("east-0", "east-1", "west-0", "west-1")
 PARAMS = params_of(("east", "west"), FloatEngine(), shared=Shared.GATE, masked=False)
 MASKED = params_of(("east", "west"), FloatEngine())
+RANKED = params_of(("east", "west"), FloatEngine(), shared=Shared.GATE, masked=False, rank=4)
 SYNCHRONOUS = params_of(("east", "west"), FloatEngine(), algorithm=Algorithm.SYNCHRONOUS, rounds_max=2)
 INITIAL = PARAMS.model.items
 
@@ -84,7 +85,11 @@ def objects_of(message: Message) -> tuple[Digest, ...]:
     match message:
         case wire.Upload() | wire.Shared():
             return tuple(one.digest for one in message.changes)
-        case wire.Model() | wire.Gate():
+        case wire.Model():
+            return tuple(
+                message.steps.get(item, message.items[item].digest) for item in sorted(message.items)
+            )
+        case wire.Gate():
             return tuple(message.items[item].digest for item in sorted(message.items))
         case wire.Found():
             return (message.digest,)

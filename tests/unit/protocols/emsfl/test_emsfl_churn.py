@@ -9,7 +9,7 @@ import pytest
 
 from orbitrain.protocols.emsfl.terms import Shared
 from orbitrain.sim import CrashPoint
-from tests.property.emsfl_checks import check
+from tests.property.emsfl_checks import check, satellite_state
 from tests.trace.emsfl_world import SATELLITE, FloatEngine, World, in_turn, params_of, world
 from tests.trace.world import SECOND_NS, ring, updated
 
@@ -216,6 +216,38 @@ def test_a_satellite_that_lost_its_disk_is_refused_what_it_does_not_know() -> No
     assert "epoch: must be 0 to 0, not 1" in {fields["reason"] for fields in ran.fields("message_refused")}
     assert ran.simulation.dead_letters == 0
     assert len(ran.fields("split")) == 1
+
+
+def ranked_pair() -> World:
+    engine = FloatEngine()
+    params = params_of(PAIR, engine, cycles=3, rank=5, masked=False)
+    return world(params, engine, in_turn(PAIR, 5), 400)
+
+
+def test_a_step_that_the_satellite_lost_costs_a_whole_transfer_and_nothing_else() -> None:
+    calm, made = ranked_pair().run(), ranked_pair()
+    made.lose_at(159.5, SATELLITE, lambda: made.fields("expert_committed")[0]["step"])
+    ran = made.run()
+    check(ran)
+    assert ran.committed() == calm.committed()
+    assert ("east-0", ["expert/0", "expert/1"]) in calm.applied()
+    assert next(items for node, items in ran.applied() if node == "east-0") == ["expert/0"], "1 came whole"
+
+
+def test_what_a_lost_residual_held_is_lost_and_that_is_said() -> None:
+    calm, made = ranked_pair().run(), ranked_pair()
+    kept: list[str] = []
+
+    def residual() -> str:
+        kept.append(satellite_state(made).items["expert/1"].residual)
+        return kept[0]
+
+    made.lose_at(159.5, SATELLITE, residual)
+    ran = made.run()
+    check(ran)
+    assert ran.fields("residual_lost") == [{"item": "expert/1", "version": 1, "digest": kept[0]}]
+    assert len(ran.committed()) == len(calm.committed())
+    assert ran.committed()[0] == calm.committed()[0]
 
 
 # --- plans --------------------------------------------------------------------------------------------------

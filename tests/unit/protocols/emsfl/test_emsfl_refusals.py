@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tests.unit.protocols.emsfl.clusters import (
     INITIAL,
     MASKED,
     NOW,
+    RANKED,
     change,
     device,
     digest,
@@ -53,6 +55,8 @@ def refuses(machine: Machine, source: str, message: Message, objects: tuple[str,
         ("east-0", hello(epoch=2), (), "epoch: must be 0 to 1, not 2"),
         ("east-0", hello(epoch=-1), (), "epoch: must be 0 to 1, not -1"),
         ("east-0", hello(model=BIG), (), "model: must be 0 to 1"),
+        ("east-0", hello(held={"expert/0": 0}), (), "held, failed: must be none without a rank"),
+        ("east-0", hello(failed=1), (), "held, failed: must be none without a rank"),
         ("east-0", hello(), (digest("x"),), "objects: must be none, not 1"),
         ("east-0", hello(samples=-1), (), "samples: must be 0 to"),
         ("east-0", hello(samples=SAMPLES_MAX + 1), (), "samples: must be 0 to"),
@@ -105,10 +109,32 @@ def test_a_satellite_refuses_and_stays_as_it_was(
     refuses(make(), source, message, objects, reason)
 
 
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (hello(held={"expert/2": 0}), "held: 'expert/2' is no expert"),
+        (hello(held={"gate": 0}), "held: 'gate' is no expert"),
+        (hello(held={"y" * 99: 0}), "held: 'y{64}' is no expert"),
+        (hello(held={"expert/0": 1}), "held: must be 0 to 0, not 1"),
+        (hello(held={"expert/0": -1}), "held: must be 0 to 0, not -1"),
+        (hello(failed=BIG), "failed: must be 0 to 1"),
+        (hello(failed=-1), "failed: must be 0 to 1, not -1"),
+    ],
+)
+def test_a_satellite_refuses_what_nobody_can_hold(message: wire.Hello, reason: str) -> None:
+    refuses(second_pass(RANKED), "east-0", message, (), reason)
+
+
 def masked(**changes: Any) -> wire.Model:
     """What a masked device of east gets."""
     made = model(2, gate=False, masked=True, **changes)
     del made.items["expert/1"]
+    return made
+
+
+def stepped(versions: dict[str, int], item: str = "expert/0", step: str = "", number: int = 2) -> wire.Model:
+    made = model(number, versions)
+    made.steps[item] = step or digest("step")
     return made
 
 
@@ -134,6 +160,7 @@ def lacking(item: str) -> wire.Model:
         (SATELLITE, lacking("expert/1"), (), "items: must be backbone, expert/0, expert/1, gate"),
         (SATELLITE, model(2), (digest("x"),), "items: must have their objects"),
         (SATELLITE, model(2, {"gate": -1}), (), "gate: version must be 0 or more, not -1"),
+        (SATELLITE, stepped({"expert/0": 1}), (), "steps: must be none without a rank"),
         (SATELLITE, gate(0), (), "gate: another version 0 is here"),
         (SATELLITE, gate(1), (digest("x"),), "items: must have their objects"),
         (SATELLITE, wire.Gate(), (), "items: must be some of gate"),
@@ -147,6 +174,48 @@ def test_a_device_refuses_and_stays_as_it_was(
     source: str, message: Message, objects: tuple[str, ...], reason: str
 ) -> None:
     refuses(device(), source, message, objects, reason)
+
+
+@pytest.mark.parametrize(
+    ("message", "objects", "reason"),
+    [
+        (stepped({"gate": 1}, "gate"), (), "steps: 'gate' is none that comes so"),
+        (stepped({}, "expert/2"), (), "steps: 'expert/2' is none that comes so"),
+        (stepped({}, "s" * 99), (), "steps: 's{64}' is none that comes so"),
+        (stepped({"expert/0": 1}, step="short"), (), "digest: must have 64 digits, not 5"),
+        (stepped({"expert/1": 1}), (), "steps: no step leads to version 0"),
+        (
+            stepped({"expert/0": 1}),
+            objects_of(model(2, {"expert/0": 1})),
+            "items: must have their objects, in the order",
+        ),
+    ],
+)
+def test_a_device_refuses_steps_that_lead_nowhere(
+    message: wire.Model, objects: tuple[str, ...], reason: str
+) -> None:
+    refuses(device(RANKED), SATELLITE, message, objects, reason)
+
+
+def test_a_masked_device_takes_no_step_of_what_it_does_not_load() -> None:
+    made = stepped({"expert/1": 1}, "expert/1")
+    made.masked = True
+    del made.items["expert/1"]
+    refuses(device(RANKED), SATELLITE, made, (), "steps: 'expert/1' is none that comes so")
+
+
+def test_what_is_arriving_is_not_gone_back_from() -> None:
+    machine = device(RANKED)
+    told(machine, SATELLITE, stepped({"expert/0": 1, "gate": 2}, number=3))
+    assert machine.state.arriving.number == 3
+    newer = {"expert/0": 1, "gate": 2}
+    refuses(machine, SATELLITE, model(2, newer), (), "number: must be 3 or more, not 2")
+    refuses(machine, SATELLITE, model(4), (), "expert/0: version 0 is older than 1 here")
+    refuses(machine, SATELLITE, gate(1), (), "gate: version 1 is older than 2 here")
+    refuses(machine, SATELLITE, model(4, newer, owners=["west", "east"]), (), "owners: others are known")
+    other = gate(2)
+    other.items["gate"].digest = digest("other")
+    refuses(machine, SATELLITE, other, (), "gate: another version 2 is here")
 
 
 def test_a_device_refuses_an_older_model_and_another_of_the_same_version() -> None:
@@ -196,6 +265,16 @@ TO_DEVICE: list[tuple[str, Message]] = [
     (SATELLITE, gate()),
     (SATELLITE, wire.Fetch(item="gate", digest=INITIAL["gate"])),
 ]
+TO_RANKED_SATELLITE = [
+    ("east-0", later(ready=True, held={"expert/0": 0, "expert/1": 0})),
+    ("east-1", later(failed=1)),
+    *TO_SATELLITE,
+]
+TO_RANKED_DEVICE = [
+    (SATELLITE, stepped({"expert/0": 1})),
+    (SATELLITE, stepped({"expert/0": 2, "gate": 1}, number=3)),
+    *TO_DEVICE,
+]
 small = st.integers(-1, 5) | st.sampled_from((2**31 - 1,))
 texts = st.sampled_from(("", "gate", "expert/0", "expert/9", "east", "x" * 3_000, digest("u")))
 VALUES: dict[int, st.SearchStrategy[Any]] = {
@@ -216,7 +295,11 @@ def letters(draw: st.DrawFn, honest: list[tuple[str, Message]]) -> tuple[str, Me
         st.lists(st.sampled_from(list(message.DESCRIPTOR.fields)), min_size=number, max_size=number)
     ):
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            getattr(message, field.name)[draw(texts)].number = draw(small)
+            within, kind = getattr(message, field.name), field.message_type.fields_by_name["value"].type
+            if kind == FieldDescriptor.TYPE_MESSAGE:
+                within[draw(texts)].number = draw(small)
+            else:
+                within[draw(texts)] = draw(VALUES[kind])
             continue
         message.ClearField(field.name)
         values = VALUES[field.type]
@@ -234,8 +317,14 @@ def letters(draw: st.DrawFn, honest: list[tuple[str, Message]]) -> tuple[str, Me
 
 @pytest.mark.parametrize(
     ("make", "honest"),
-    [(satellite, TO_SATELLITE), (second_pass, TO_SATELLITE), (device, TO_DEVICE)],
-    ids=["satellite", "second pass", "device"],
+    [
+        (satellite, TO_SATELLITE),
+        (second_pass, TO_SATELLITE),
+        (device, TO_DEVICE),
+        (partial(second_pass, RANKED), TO_RANKED_SATELLITE),
+        (partial(device, RANKED), TO_RANKED_DEVICE),
+    ],
+    ids=["satellite", "second pass", "device", "with a rank", "device with a rank"],
 )
 @settings(max_examples=40)
 @given(data=st.data())

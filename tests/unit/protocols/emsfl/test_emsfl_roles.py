@@ -76,8 +76,9 @@ def test_an_update_said_again_is_refused_and_counts_once() -> None:
     ]
     assert len(machine.state.pending) == 1
     (job,) = jobs(told(machine, "east-1", upload(change(name="v"), samples=30)))
-    how = {"weights": [0.25, 0.75], "clips": [None, None], "rank": None}
-    assert job.params == {"items": {"expert/0": how}}
+    assert job.params == {
+        "items": {"expert/0": {"weights": [0.25, 0.75], "clips": [None, None], "rank": None}}
+    }
     machine.handle(JobDone(job.job, {}, {"expert/0": digest("new")}), NOW)
     late = told(machine, "east-0", upload())
     assert reports(late, "update_refused") and not jobs(late)
@@ -263,6 +264,13 @@ def test_an_update_whose_object_is_lost_is_withdrawn() -> None:
     actions = machine.handle(ObjectLost(digest("u")), 2 * END_NS)
     assert any(isinstance(one, Withdraw) for one in actions)
     assert not machine.state.outgoing.rounds
+
+
+def test_nothing_is_trained_from_a_model_that_is_lost() -> None:
+    machine = device()
+    actions = machine.handle(ObjectLost(PARAMS.model.items["gate"]), NOW)
+    assert sent(actions, wire.Hello) and not jobs(actions)
+    assert machine.deadline_ns() is None
 
 
 def test_the_same_model_again_changes_nothing() -> None:

@@ -67,6 +67,13 @@ FAR = guest(ready=True)
         ({"a": guest(), "b": FAR}, 1, clock(25, first_s=9), Decision.MERGE, "that was waited long enough"),
         ({"a": guest(), "b": FAR}, 1, clock(95, first_s=94), Decision.MERGE, "the pass is about to end"),
         ({"a": guest(there=False)}, 1, clock(), Decision.MERGE, "all have come"),
+        (
+            {"a": guest(there=False, heard=False)},
+            1,
+            clock(),
+            Decision.WAIT,
+            "nobody has been heard, and such a pass does not count",
+        ),
     ],
 )
 def test_whether_experts_are_merged_now(
