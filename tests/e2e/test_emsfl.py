@@ -12,6 +12,7 @@ from tests.e2e.lab import COMMAND, Lab, Run
 
 DEMO = Path(__file__).parents[2] / "deploy" / "scenarios" / "emsfl-demo.toml"
 CYCLES = 2
+RANK = 4
 RATE = "150"
 SAME = ("rounds", "accuracy", "gamma", "model_sha256")
 """What daemons and simulator must agree on; bytes are measured."""
@@ -20,8 +21,9 @@ pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 
 
 def short(folder: Path) -> Path:
-    """The demonstration, of a few cycles."""
+    """The demonstration, of a few cycles, with experts that go up and down as factors."""
     lines = DEMO.read_text(encoding="utf-8").splitlines()
+    lines.insert(lines.index("masked = true"), f"rank = {RANK}")
     lines[next(n for n, line in enumerate(lines) if line.startswith("rounds = "))] = f"rounds = {CYCLES}"
     file = folder / "emsfl.toml"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -56,6 +58,9 @@ def test_daemons_come_to_the_experts_of_the_simulator(lab: Lab, simulated: dict[
     assert set(result["rounds"].values()) == {CYCLES}
     assert result["updates"]["merged"] == simulated["updates"]["merged"] > 0
     assert result["updates"]["refused"] == 0
+    commits = [entry.event.fields for entry in run.events() if entry.event.kind == "expert_committed"]
+    assert commits and all(fields["step"] for fields in commits)
+    assert not any(entry.event.kind == "model_incomplete" for entry in run.events())
     devices = [name for name, kind in run.nodes.items() if kind == "device"]
     for name in devices:
         assert result["peak_bytes"][name]["loaded"] == simulated["peak_bytes"][name]["loaded"] > 0

@@ -118,7 +118,7 @@ class Commits:
         replace(session.merging, [])
 
     def failed(self, job: str, reason: str) -> list[Action]:
-        """Put aside the update that the worker blames, and try again with the others."""
+        """Put aside the update that the worker blames, or a residual, and try again without it."""
         of = self._of
         of.state.assemblies.pop(job, None)
         for name, session in of.state.sessions.items():
@@ -130,9 +130,12 @@ class Commits:
                 for n, entry in enumerate(entries)
                 if f"update/{item}/{n}:" in reason or f"update/{item}/{n} " in reason
             ]
+            spoilt = [item for item in by_item(session.merging) if f"residual/{item}:" in reason]
             answers = session.answers
             actions = self._put_back(session, blamed, reason)
-            if not blamed:
+            for item in spoilt:
+                actions += of.without_residual(item)
+            if not blamed and not spoilt:
                 session.failures += 1
                 actions.append(
                     Report("merge_failed", Severity.WARNING_HI, {"cluster": name, "reason": reason})

@@ -255,16 +255,21 @@ class Satellite:
         return actions
 
     def _without_step(self, digest: Digest) -> list[Action]:
-        """Without its step an item goes down whole; what a residual held is lost to the model."""
+        """Without its step an item goes down whole."""
         actions: list[Action] = []
         for name, item in sorted(self.state.items.items()):
             if item.step == digest:
                 item.step = ""
             if item.residual == digest:
-                item.residual = ""
-                fields = {"item": name, "version": item.version.number, "digest": digest}
-                actions.append(Report("residual_lost", Severity.WARNING_HI, fields))
+                actions += self.without_residual(name)
         return actions
+
+    def without_residual(self, name: str) -> list[Action]:
+        """What an item's residual held is lost to the model."""
+        item = self.state.items[name]
+        fields = {"item": name, "version": item.version.number, "digest": item.residual}
+        item.ClearField("residual")
+        return [Report("residual_lost", Severity.WARNING_HI, fields)]
 
 
 def _initial(params: Params) -> wire.SatelliteState:

@@ -168,6 +168,18 @@ def test_a_merge_that_hands_in_a_lost_residual_is_begun_again_without_it() -> No
     assert lost.fields == {"item": "expert/0", "version": 0, "digest": digest("rest/0")}
 
 
+def test_a_residual_that_a_merge_is_too_large_with_is_left_out_of_it() -> None:
+    machine = second_pass(RANKED)
+    machine.state.items["expert/0"].residual = digest("rest/0")
+    job = merging(machine)
+    actions = machine.handle(JobFailed(job.job, "residual/expert/0: what comes out is too large"), NOW)
+    (again,) = jobs(actions)
+    assert again.objects.keys() == job.objects.keys() - {"residual/expert/0"}
+    (lost,) = reports(actions, "residual_lost")
+    assert lost.fields == {"item": "expert/0", "version": 0, "digest": digest("rest/0")}
+    assert not reports(actions, "merge_failed") and not reports(actions, "update_refused")
+
+
 def test_steps_that_came_to_nothing_are_followed_by_the_whole_model_once() -> None:
     """Word of that may come before the letter has ended, and may say the same twice."""
     machine = second_pass(RANKED)
