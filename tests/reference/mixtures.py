@@ -26,6 +26,8 @@ class Pull:
     ) -> None:
         self.experts = int(str(options.get("experts", len(clusters))))
         self._seed = seed
+        columns = int(str(options.get("columns", 0)))
+        self._shape = (SIZE, columns) if columns else (SIZE,)
         self._cluster = {
             device: place for place, devices in enumerate(clusters.values()) for device in devices
         }
@@ -61,4 +63,4 @@ class Pull:
 
     def _values(self, *what: object) -> np.ndarray:
         seed = derive_seed(self._seed, *(str(one) for one in what))
-        return np.random.default_rng(seed).standard_normal(SIZE).astype(np.float32)
+        return np.random.default_rng(seed).standard_normal(self._shape).astype(np.float32)

@@ -11,6 +11,7 @@ import pytest
 from orbitrain.contacts.contact import Contact, Sample
 from orbitrain.contacts.node import PlanNode
 from orbitrain.contacts.plan import PLAN_VERSION, ContactPlan
+from orbitrain.learning.moe import lora
 from orbitrain.learning.moe.parts import from_items, taken_apart
 from orbitrain.learning.moe.task import Wanted
 from orbitrain.learning.tensors import Tensors, read_tensors
@@ -64,15 +65,18 @@ slot_s = 50
 rounds_max = {rounds}
 margin_s = 10
 {protocol}
-
+"""
+TASK = """
 [task]
 task = "mixtures:Pull"
 """
+COLUMNS = 7
 
 Items = dict[str, Tensors]
 
 
 def scenario(protocol: str) -> Scenario:
+    protocol += "" if "[task]" in protocol else TASK
     text = SCENARIO.format(seed=SEED, cycles=CYCLES, rounds=ROUNDS, protocol=protocol)
     return parse_scenario(text, "pulls.toml", FOLDER)
 
@@ -117,10 +121,15 @@ def simulated(protocol: str) -> tuple[Outcome, list[Items]]:
 
 
 class Reference:
-    """The equations in one process: experts are always the same clusters'."""
+    """The equations in one process: experts are always the same clusters'. With a rank they are matrices."""
 
-    def __init__(self) -> None:
-        self.task = Pull({}, CLUSTERS, SEED)
+    def __init__(self, rank: int | None = None) -> None:
+        self.task = Pull({"columns": COLUMNS} if rank else {}, CLUSTERS, SEED)
+        self.rank = rank
+        self.left: dict[str, np.ndarray] = {}
+        """By device: what factors of its updates left out."""
+        self.rests: dict[str, lora.Factors] = {}
+        """By expert: what steps left out, at the satellite."""
         self.items: Items = self.task.initial().items()
         self.rounds = dict.fromkeys((device for devices in CLUSTERS.values() for device in devices), 0)
 
@@ -133,6 +142,9 @@ class Reference:
         """(35), (36): w + sum_m (n_m / n) (w_m - w), in the order of devices' names."""
         total = sum(samples for _, samples in trained)
         for item in names:
+            if self.rank is not None and item.startswith("expert/"):
+                self._step(item, base, [(now, samples / total) for now, samples in trained])
+                continue
             start = base[item]["w"].astype(np.float64)
             added = np.zeros_like(start)
             for now, samples in trained:
@@ -140,10 +152,28 @@ class Reference:
                 added = added + samples / total * update.astype(np.float64)
             self.items[item] = {"w": (self.items[item]["w"].astype(np.float64) + added).astype(np.float32)}
 
+    def _step(self, item: str, base: Items, trained: Sequence[tuple[Items, float]]) -> None:
+        """Section 5 of our notes: factors of updates with error feedback, merged into a step of the rank."""
+        assert self.rank is not None
+        start, parts = base[item]["w"].astype(np.float64), []
+        for place, (now, share) in enumerate(trained):
+            mine = f"{item} {place}"
+            wanted = now[item]["w"].astype(np.float64) - start
+            sent, left = lora.compress(wanted, self.left.get(mine), self.rank)
+            self.left[mine] = left.astype(np.float32)
+            parts.append((share, sent))
+        if item in self.rests:
+            parts.append((1.0, self.rests[item]))
+        step, rest = lora.recompress(parts, self.rank)
+        small = lora.is_factored(start.shape, rest.rank)
+        self.rests[item] = rest if small else lora.exact(rest.product().astype(np.float32))
+        new = self.items[item]["w"].astype(np.float64) + step.product()
+        self.items[item] = {"w": new.astype(np.float32)}
 
-def ems_fl(gate: bool) -> list[Items]:
+
+def ems_fl(gate: bool, rank: int | None = None) -> list[Items]:
     """Algorithm 3, or 2 where the gate is trained in contact: the model after each commit."""
-    of, found = Reference(), list[Items]()
+    of, found = Reference(rank), list[Items]()
     owner = {"a": 0, "b": 1}
     away: dict[str, tuple[Items, list[tuple[Items, int]]]] = {}
     for _, cluster in list(visits())[1:]:  # the first pass only tells what its data are for
@@ -195,6 +225,18 @@ def test_ems_fl_over_links_equals_its_equations_in_one_process(gate: bool) -> No
     assert [one["owners"] for one in done.summary["owners"]] == [["a", "b"]]
     assert set(done.summary["rounds"].values()) == {CYCLES}
     wanted = ems_fl(gate)
+    assert wanted and equal(models, wanted)
+
+
+def test_experts_of_a_rank_over_links_equal_their_equations_in_one_process() -> None:
+    """Devices go on from experts that they made of steps: another one would train to another model."""
+    protocol = f'rank = 1\n\n[task]\ntask = "mixtures:Pull"\ncolumns = {COLUMNS}'
+    done, models = simulated(protocol)
+    assert set(done.summary["rounds"].values()) == {CYCLES}
+    told = [one.event for one in done.entries]
+    assert all(event.fields["step"] for event in told if event.kind == "expert_committed")
+    assert not any(event.kind == "model_incomplete" for event in told)
+    wanted = ems_fl(False, rank=1)
     assert wanted and equal(models, wanted)
 
 
