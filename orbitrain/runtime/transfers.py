@@ -92,7 +92,7 @@ class Transfers:
         if driver.committing:
             return  # what the step has posted and ended is not on disk yet; it pumps once it is
         for letters in list(self._turns.plain(here)):
-            self._lands(here, letters, self._bring(here, letters))
+            self._begin_landing(here, letters, self._bring(here, letters))
         chosen = self._turns.next(here) if here.air is None else None
         if chosen is not None:
             letter, ahead = chosen
@@ -226,7 +226,7 @@ class Transfers:
         finally:
             await _ended(offer)
 
-    def _lands(self, here: Peer, letters: list[Letter], landing: Coroutine[Any, Any, None]) -> None:
+    def _begin_landing(self, here: Peer, letters: list[Letter], landing: Coroutine[Any, Any, None]) -> None:
         """From now on these letters are being handed over: of their mailbox no other is."""
         identities = frozenset(letter.identity for letter in letters)
         here.landing[letters[0].mailbox] = Landing(identities, self._driver.spawn(landing))
@@ -258,7 +258,7 @@ class Transfers:
             if not put.done() and not ahead:
                 await self._landed(here, letter)
             if not put.done() and not ahead and self._turns.lands(here, letter):
-                self._lands(here, [letter], self._land(here, letter, put))
+                self._begin_landing(here, [letter], self._land(here, letter, put))
                 return
             whole = await put
         finally:
@@ -273,16 +273,17 @@ class Transfers:
         hand = asyncio.create_task(self._hand(here, [letter]))
         try:
             async with self._flight(here, letter):
-                await self._touch_down(here, letter, put, hand)
+                await self._hand_landing(here, letter, put, hand)
         finally:
             await _ended(put)
             await _ended(hand)
             del here.landing[letter.mailbox]
         self.pump(here)
 
-    async def _touch_down(
+    async def _hand_landing(
         self, here: Peer, letter: Letter, put: asyncio.Task[bool], hand: asyncio.Task[None]
     ) -> None:
+        """`hand` is under way beside `put`; it is done again if the letter came before its last bytes."""
         try:
             whole = await put
         except KeyError:
@@ -293,7 +294,7 @@ class Transfers:
         with contextlib.suppress(PeerRefused):
             await hand
             return
-        if whole:  # it has come before the last of its objects after all
+        if whole:
             await self._hand(here, self._turns.standing([letter]))
 
     async def _bring(self, here: Peer, letters: list[Letter]) -> None:
