@@ -6,9 +6,9 @@ anything is read of them, their values as they are read, and what is wrong begin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 
@@ -52,6 +52,10 @@ def blocks(spec: Spec) -> Iterator[Block]:
             yield Block(top, min(top + tall, rows), left, min(left + wide, cols), cols)
 
 
+Ranks: TypeAlias = Callable[[Mapping[str, Spec], Mapping[str, Spec]], dict[str, int | None]]
+"""Of the factors of each tensor of a base, as the tensors of an update or a residual say; None: dense."""
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """An update, or what former ones left out, that has the tensors of its base."""
@@ -62,16 +66,17 @@ class Update:
     @classmethod
     def of(cls, labelled: Labelled, base: Labelled) -> Self:
         """As `lora.update_ranks` has it. Raises BadModel for what is no update of the base."""
-        try:
-            return cls(labelled, lora.update_ranks(labelled.model.specs, base.model.specs))
-        except TensorError as error:
-            raise BadModel(labelled.label, str(error)) from None
+        return cls._of_ranks(labelled, base, lora.update_ranks)
 
     @classmethod
     def left_out(cls, labelled: Labelled, base: Labelled) -> Self:
         """As `lora.residual_ranks` has it. Raises BadModel for what is no residual for the base."""
+        return cls._of_ranks(labelled, base, lora.residual_ranks)
+
+    @classmethod
+    def _of_ranks(cls, labelled: Labelled, base: Labelled, ranks: Ranks) -> Self:
         try:
-            return cls(labelled, lora.residual_ranks(labelled.model.specs, base.model.specs))
+            return cls(labelled, ranks(labelled.model.specs, base.model.specs))
         except TensorError as error:
             raise BadModel(labelled.label, str(error)) from None
 

@@ -121,8 +121,7 @@ def check_at_device(
             _check_model(params, name, state, message)
             _check_steps(params, message)
             _check_versions(message.items, state)
-            if objects != sent_objects(message):
-                raise RemoteProtocolError("items: must have their objects, in the order of their names")
+            _check_objects(objects, sent_objects(message))
         case wire.Gate():
             unknown = sorted(set(message.items) - set(params.shared_items))
             if unknown or not message.items:
@@ -132,8 +131,7 @@ def check_at_device(
             if not state.adopted.number:
                 raise RemoteProtocolError("items: must come after a model")
             _check_versions(message.items, state)
-            if objects != once(message.items[item].digest for item in sorted(message.items)):
-                raise RemoteProtocolError("items: must have their objects, in the order of their names")
+            _check_objects(objects, once(message.items[item].digest for item in sorted(message.items)))
         case wire.Fetch():
             if objects:
                 raise RemoteProtocolError(f"objects: must be none, not {len(objects)}")
@@ -209,6 +207,11 @@ def _check_versions(items: Mapping[str, wire.Version], state: wire.DeviceState) 
                 )
             if version.number == before.number and version.digest != before.digest:
                 raise RemoteProtocolError(f"{item}: another version {version.number} is here")
+
+
+def _check_objects(objects: tuple[Digest, ...], wanted: tuple[Digest, ...]) -> None:
+    if objects != wanted:
+        raise RemoteProtocolError("items: must have their objects, in the order of their names")
 
 
 def _check_between(what: str, number: int, least: int, most: int) -> None:
