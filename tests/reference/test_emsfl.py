@@ -65,19 +65,18 @@ slot_s = 50
 rounds_max = {rounds}
 margin_s = 10
 {protocol}
-"""
-TASK = """
+
 [task]
 task = "mixtures:Pull"
+columns = {columns}
 """
 COLUMNS = 7
 
 Items = dict[str, Tensors]
 
 
-def scenario(protocol: str) -> Scenario:
-    protocol += "" if "[task]" in protocol else TASK
-    text = SCENARIO.format(seed=SEED, cycles=CYCLES, rounds=ROUNDS, protocol=protocol)
+def scenario(protocol: str, columns: int) -> Scenario:
+    text = SCENARIO.format(seed=SEED, cycles=CYCLES, rounds=ROUNDS, protocol=protocol, columns=columns)
     return parse_scenario(text, "pulls.toml", FOLDER)
 
 
@@ -102,9 +101,9 @@ def plan_of(one: Scenario) -> ContactPlan:
     return ContactPlan(PLAN_VERSION, one.sha256, epoch, one.duration_ns, nodes, tuple(contacts))
 
 
-def simulated(protocol: str) -> tuple[Outcome, list[Items]]:
+def simulated(protocol: str, columns: int = 0) -> tuple[Outcome, list[Items]]:
     """What virtual time comes to, and the whole models in the order in which they were put together."""
-    one = scenario(protocol)
+    one = scenario(protocol, columns)
     with workshop(Setting(one, "pulls.toml", FOLDER, SEED, plan_of(one))) as shop:
         objects = shop.objects()
         models: dict[str, Items] = {}
@@ -230,8 +229,7 @@ def test_ems_fl_over_links_equals_its_equations_in_one_process(gate: bool) -> No
 
 def test_experts_of_a_rank_over_links_equal_their_equations_in_one_process() -> None:
     """Devices go on from experts that they made of steps: another one would train to another model."""
-    protocol = f'rank = 1\n\n[task]\ntask = "mixtures:Pull"\ncolumns = {COLUMNS}'
-    done, models = simulated(protocol)
+    done, models = simulated("rank = 1", COLUMNS)
     assert set(done.summary["rounds"].values()) == {CYCLES}
     told = [one.event for one in done.entries]
     assert all(event.fields["step"] for event in told if event.kind == "expert_committed")
